@@ -1,0 +1,219 @@
+-- The whole schema of Parley's first version. Every hot table's key starts with session_id or user_id, so that the
+-- schema can be distributed by it unchanged; for the same reason no foreign key crosses from one to the other.
+
+-- +goose Up
+
+-- A user of the app. The id is the app's own and opaque; "C" collation: ids are bytes, not words.
+CREATE TABLE app_user (
+    user_id        text COLLATE "C" PRIMARY KEY CHECK (octet_length(user_id) BETWEEN 1 AND 64),
+    display_name   text        NOT NULL DEFAULT '',
+    avatar_url     text        NOT NULL DEFAULT '',
+    deactivated_at timestamptz,
+    created_at     timestamptz NOT NULL
+);
+
+-- One row per direction: 1 friend, 2 requested (user_id asked peer_id), 3 blocked (user_id blocked peer_id).
+CREATE TABLE user_to_user (
+    user_id    text COLLATE "C" NOT NULL REFERENCES app_user,
+    peer_id    text COLLATE "C" NOT NULL REFERENCES app_user,
+    kind       smallint         NOT NULL CHECK (kind BETWEEN 1 AND 3),
+    updated_at timestamptz      NOT NULL,
+    PRIMARY KEY (user_id, peer_id),
+    CHECK (user_id <> peer_id)
+);
+-- Serves the list of requests that a user received.
+CREATE INDEX user_to_user_received ON user_to_user (peer_id, user_id) WHERE kind = 2;
+
+CREATE TABLE user_to_device (
+    user_id      text COLLATE "C" NOT NULL REFERENCES app_user,
+    device_id    text COLLATE "C" NOT NULL CHECK (octet_length(device_id) BETWEEN 1 AND 64),
+    platform     smallint         NOT NULL DEFAULT 0,
+    push_target  text             NOT NULL DEFAULT '',
+    display_name text             NOT NULL DEFAULT '',
+    created_at   timestamptz      NOT NULL,
+    last_seen_at timestamptz,
+    -- When the device first took its sessions over; before that it roams (starts at each session's last entries).
+    synced_at    timestamptz,
+    revoked_at   timestamptz,
+    PRIMARY KEY (user_id, device_id)
+);
+
+-- A conversation. last_seq is the head of its log. A low fill factor keeps the update of every send a HOT one.
+CREATE TABLE session (
+    session_id      uuid PRIMARY KEY,
+    kind            smallint    NOT NULL CHECK (kind IN (1, 2)),
+    owner_id        text COLLATE "C" NOT NULL,
+    -- The two users of a direct session in byte order; NULL for groups.
+    direct_low      text COLLATE "C",
+    direct_high     text COLLATE "C",
+    title           text        NOT NULL DEFAULT '',
+    avatar_url      text        NOT NULL DEFAULT '',
+    history_visible boolean     NOT NULL DEFAULT false,
+    send_role       smallint    NOT NULL DEFAULT 1 CHECK (send_role BETWEEN 1 AND 3),
+    member_count    integer     NOT NULL DEFAULT 0 CHECK (member_count >= 0),
+    last_seq        bigint      NOT NULL DEFAULT 0 CHECK (last_seq >= 0),
+    -- How many entries of the log count as unread for those who have not read them.
+    countable_total bigint      NOT NULL DEFAULT 0 CHECK (countable_total BETWEEN 0 AND last_seq),
+    created_at      timestamptz NOT NULL,
+    CHECK ((kind = 1) = (direct_low IS NOT NULL AND direct_high IS NOT NULL AND direct_low < direct_high))
+) WITH (fillfactor = 70);
+
+-- A user's part in a session, kept after leaving for what can still be seen. Visible are the ranges of earlier, and
+-- [visible_seq, left_seq], open-ended while left_seq is NULL.
+CREATE TABLE user_to_session (
+    user_id             text COLLATE "C" NOT NULL REFERENCES app_user,
+    session_id          uuid             NOT NULL,
+    role                smallint         NOT NULL CHECK (role BETWEEN 1 AND 3),
+    joined_seq          bigint           NOT NULL CHECK (joined_seq >= 1),
+    visible_seq         bigint           NOT NULL CHECK (visible_seq BETWEEN 1 AND joined_seq),
+    left_seq            bigint           CHECK (left_seq >= joined_seq),
+    earlier             int8multirange   NOT NULL DEFAULT '{}',
+    read_seq            bigint           NOT NULL DEFAULT 0 CHECK (read_seq >= 0),
+    deleted_to_seq      bigint           NOT NULL DEFAULT 0 CHECK (deleted_to_seq >= 0),
+    marked_unread       boolean          NOT NULL DEFAULT false,
+    is_muted            boolean          NOT NULL DEFAULT false,
+    notifications_muted boolean          NOT NULL DEFAULT false,
+    is_pinned           boolean          NOT NULL DEFAULT false,
+    is_archived         boolean          NOT NULL DEFAULT false,
+    PRIMARY KEY (user_id, session_id)
+) WITH (fillfactor = 80);
+-- Serves the member list, and who has read a message.
+CREATE INDEX user_to_session_members ON user_to_session (session_id, user_id) WHERE left_seq IS NULL;
+
+-- The log. content is an encoded parley.v1.Message with only content, reply_to_seq and mentions set, so that the row's
+-- other columns, encoded, and content, joined, are the message on the wire. No foreign key to session: it would cost a
+-- look-up and a lock per row, and the row of the session is locked by the only writer anyway.
+CREATE TABLE msg (
+    session_id   uuid             NOT NULL,
+    seq_id       bigint           NOT NULL CHECK (seq_id >= 1),
+    msg_id       uuid             NOT NULL,
+    user_id      text COLLATE "C" NOT NULL,
+    device_id    text COLLATE "C" NOT NULL,
+    type         smallint         NOT NULL,
+    content      bytea,
+    -- First 8 bytes of SHA-256 over the body as sent: tells a repeated send from a reused id.
+    digest       bigint           NOT NULL,
+    -- How many of the log's entries up to and including this one count as unread.
+    countable_no bigint           NOT NULL,
+    is_delete    boolean          NOT NULL DEFAULT false,
+    -- Seq of the entry that recalled this one.
+    recall_seq   bigint,
+    created_at   timestamptz      NOT NULL,
+    PRIMARY KEY (session_id, seq_id),
+    -- The idempotency key. With user_id, so that nobody can occupy another's ids.
+    UNIQUE (session_id, msg_id, user_id),
+    CHECK (is_delete = (content IS NULL)),
+    CHECK (is_delete = (recall_seq IS NOT NULL))
+);
+-- Serves the unread formula: recalled entries above a watermark.
+CREATE INDEX msg_recalled ON msg (session_id, seq_id) WHERE is_delete;
+
+-- States that differ from the watermark: read out of order, deleted for oneself.
+CREATE TABLE msg_state (
+    user_id    text COLLATE "C" NOT NULL,
+    session_id uuid             NOT NULL,
+    seq_id     bigint           NOT NULL,
+    msg_id     uuid             NOT NULL,
+    is_read    boolean          NOT NULL,
+    is_delete  boolean          NOT NULL DEFAULT false,
+    PRIMARY KEY (user_id, session_id, seq_id)
+);
+-- Serves "who has read message m": readers out of order.
+CREATE INDEX msg_state_readers ON msg_state (session_id, seq_id, user_id) WHERE is_read;
+
+-- Written behind: a lost tail only means that something is delivered again.
+CREATE TABLE device_cursor (
+    user_id    text COLLATE "C" NOT NULL,
+    device_id  text COLLATE "C" NOT NULL,
+    session_id uuid             NOT NULL,
+    acked_seq  bigint           NOT NULL CHECK (acked_seq >= 0),
+    PRIMARY KEY (user_id, device_id, session_id)
+) WITH (fillfactor = 80);
+
+-- The unread formula, the only one: countable entries (types 1 to 3) above the floor, less those recalled and those read
+-- out of order. floor is greatest(joined_seq - 1, deleted_to_seq, read_seq). Own entries need no term: sending moves
+-- read_seq to the own entry. Costs one look-up plus the exceptions above the floor, whatever the session's length.
+-- +goose StatementBegin
+CREATE FUNCTION parley_unread(viewer text, sid uuid, floor_seq bigint, countable_total bigint) RETURNS bigint
+LANGUAGE sql STABLE AS $$
+    SELECT countable_total
+        - coalesce((SELECT c.countable_no FROM msg c WHERE c.session_id = sid AND c.seq_id = floor_seq), 0)
+        - (SELECT count(*) FROM msg r
+            WHERE r.session_id = sid AND r.seq_id > floor_seq AND r.is_delete AND r.type <= 3)
+        - (SELECT count(*) FROM msg_state st JOIN msg g ON g.session_id = st.session_id AND g.seq_id = st.seq_id
+            WHERE st.user_id = viewer AND st.session_id = sid AND st.seq_id > floor_seq AND st.is_read
+                AND NOT g.is_delete AND g.type <= 3)
+$$;
+-- +goose StatementEnd
+
+-- One row per committing transaction: which sessions moved, to which head, and whose states changed where. Read by
+-- snapshot difference, which needs xid.
+CREATE TABLE commit_log (
+    id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    xid            xid8        NOT NULL DEFAULT pg_current_xact_id(),
+    session_ids    uuid[]      NOT NULL DEFAULT '{}',
+    heads          bigint[]    NOT NULL DEFAULT '{}',
+    state_users    text[]      NOT NULL DEFAULT '{}',
+    state_sessions uuid[]      NOT NULL DEFAULT '{}',
+    CHECK (cardinality(session_ids) = cardinality(heads)),
+    CHECK (cardinality(state_users) = cardinality(state_sessions))
+);
+CREATE INDEX commit_log_xid ON commit_log (xid);
+
+-- One row per change of a relation. kind: 1 user, 2 user_to_user, 3 user_to_device, 4 user_to_session; other_id is the
+-- peer, the device or the session. Written by triggers, so that changes made by plain SQL are seen too.
+CREATE TABLE relation_change (
+    id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    xid      xid8             NOT NULL DEFAULT pg_current_xact_id(),
+    kind     smallint         NOT NULL CHECK (kind BETWEEN 1 AND 4),
+    user_id  text COLLATE "C" NOT NULL,
+    other_id text COLLATE "C" NOT NULL
+);
+CREATE INDEX relation_change_xid ON relation_change (xid);
+
+-- +goose StatementBegin
+CREATE FUNCTION parley_note_relation() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    r record;
+BEGIN
+    IF TG_OP = 'DELETE' THEN r := OLD; ELSE r := NEW; END IF;
+    CASE TG_TABLE_NAME
+        WHEN 'app_user' THEN
+            INSERT INTO relation_change (kind, user_id, other_id) VALUES (1, r.user_id, '');
+        WHEN 'user_to_user' THEN
+            INSERT INTO relation_change (kind, user_id, other_id) VALUES (2, r.user_id, r.peer_id);
+        WHEN 'user_to_device' THEN
+            INSERT INTO relation_change (kind, user_id, other_id) VALUES (3, r.user_id, r.device_id);
+        WHEN 'user_to_session' THEN
+            INSERT INTO relation_change (kind, user_id, other_id) VALUES (4, r.user_id, r.session_id::text);
+    END CASE;
+    RETURN NULL;
+END
+$$;
+-- +goose StatementEnd
+
+CREATE TRIGGER app_user_noted AFTER INSERT OR DELETE ON app_user
+    FOR EACH ROW EXECUTE FUNCTION parley_note_relation();
+CREATE TRIGGER app_user_changed AFTER UPDATE ON app_user
+    FOR EACH ROW WHEN (OLD.deactivated_at IS DISTINCT FROM NEW.deactivated_at)
+    EXECUTE FUNCTION parley_note_relation();
+CREATE TRIGGER user_to_user_noted AFTER INSERT OR UPDATE OR DELETE ON user_to_user
+    FOR EACH ROW EXECUTE FUNCTION parley_note_relation();
+CREATE TRIGGER user_to_device_noted AFTER INSERT OR DELETE ON user_to_device
+    FOR EACH ROW EXECUTE FUNCTION parley_note_relation();
+CREATE TRIGGER user_to_device_changed AFTER UPDATE ON user_to_device
+    FOR EACH ROW WHEN (OLD.revoked_at IS DISTINCT FROM NEW.revoked_at)
+    EXECUTE FUNCTION parley_note_relation();
+CREATE TRIGGER user_to_session_noted AFTER INSERT OR DELETE ON user_to_session
+    FOR EACH ROW EXECUTE FUNCTION parley_note_relation();
+-- Not for read_seq and the user's own settings: they change with every send.
+CREATE TRIGGER user_to_session_changed AFTER UPDATE ON user_to_session
+    FOR EACH ROW WHEN (OLD.left_seq IS DISTINCT FROM NEW.left_seq OR OLD.joined_seq <> NEW.joined_seq
+        OR OLD.visible_seq <> NEW.visible_seq OR OLD.role <> NEW.role OR OLD.is_muted <> NEW.is_muted)
+    EXECUTE FUNCTION parley_note_relation();
+
+-- +goose Down
+DROP TABLE relation_change, commit_log, device_cursor, msg_state, msg, user_to_session, session, user_to_device,
+    user_to_user, app_user;
+DROP FUNCTION parley_note_relation();
+DROP FUNCTION parley_unread(text, uuid, bigint, bigint);
