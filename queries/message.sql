@@ -31,7 +31,7 @@ FROM made m CROSS JOIN LATERAL (VALUES (m.direct_low), (m.direct_high)) AS u (us
 -- Second step, under the locks of the first: judges every item by itself, gives seqs to those that pass, and writes them.
 -- verdict: 0 appended, 1 repeated (the first answer is returned), 2 id reused with another body, 3 no such session or not
 -- a member, 4 muted, 5 role too low, 6 peer unavailable, 7 peer blocked by the sender, 8 device revoked, 9 user
--- deactivated, 10 reply_to_seq not visible. Items must not repeat a (session, msg_id, user) among themselves.
+-- deactivated, 10 reply_to_seq not visible. peer is the other user where a direct session was asked for by user. Items must not repeat a (session, msg_id, user) among themselves.
 WITH item AS (
     SELECT generate_subscripts(@session_ids::uuid[], 1)::integer AS ord,
         unnest(@session_ids::uuid[]) AS session_id,
@@ -41,12 +41,16 @@ WITH item AS (
         unnest(@types::smallint[]) AS type,
         unnest(@contents::bytea[]) AS content,
         unnest(@digests::bigint[]) AS digest,
-        unnest(@replies::bigint[]) AS reply_to_seq
+        unnest(@replies::bigint[]) AS reply_to_seq,
+        unnest(@peers::text[]) AS peer
 ), judged AS (
     SELECT i.*, s.last_seq, s.countable_total, old.seq_id AS old_seq, old.created_at AS old_created_at,
         CASE
             WHEN old.digest = i.digest THEN 1
             WHEN old.seq_id IS NOT NULL THEN 2
+            WHEN s.session_id IS NULL AND i.peer <> '' AND EXISTS (
+                SELECT FROM user_to_user b WHERE b.user_id = i.user_id AND b.kind = 3 AND b.peer_id = i.peer) THEN 7
+            WHEN s.session_id IS NULL AND i.peer <> '' THEN 6
             WHEN s.session_id IS NULL OR m.user_id IS NULL OR m.left_seq IS NOT NULL THEN 3
             WHEN u.user_id IS NULL OR u.deactivated_at IS NOT NULL THEN 9
             WHEN d.user_id IS NULL OR d.revoked_at IS NOT NULL THEN 8

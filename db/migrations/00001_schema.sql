@@ -146,6 +146,17 @@ LANGUAGE sql STABLE AS $$
 $$;
 -- +goose StatementEnd
 
+-- Identity of the log's life: the database system and its timeline, which a promotion or a restore to a point in time
+-- changes. The timeline is that of the write-ahead log being written, not of the last checkpoint, which lags behind.
+-- +goose StatementBegin
+CREATE FUNCTION parley_epoch() RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT s.system_identifier::text || '-' || CASE
+        WHEN pg_is_in_recovery() THEN 'standby'
+        ELSE ltrim(substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), '0') END
+    FROM pg_control_system() s
+$$;
+-- +goose StatementEnd
+
 -- One row per committing transaction: which sessions moved, to which head, and whose states changed where. Read by
 -- snapshot difference, which needs xid.
 CREATE TABLE commit_log (
@@ -215,5 +226,6 @@ CREATE TRIGGER user_to_session_changed AFTER UPDATE ON user_to_session
 -- +goose Down
 DROP TABLE relation_change, commit_log, device_cursor, msg_state, msg, user_to_session, session, user_to_device,
     user_to_user, app_user;
+DROP FUNCTION parley_epoch();
 DROP FUNCTION parley_note_relation();
 DROP FUNCTION parley_unread(text, uuid, bigint, bigint);

@@ -80,12 +80,16 @@ WITH item AS (
         unnest($6::smallint[]) AS type,
         unnest($7::bytea[]) AS content,
         unnest($8::bigint[]) AS digest,
-        unnest($9::bigint[]) AS reply_to_seq
+        unnest($9::bigint[]) AS reply_to_seq,
+        unnest($10::text[]) AS peer
 ), judged AS (
-    SELECT i.ord, i.session_id, i.msg_id, i.user_id, i.device_id, i.type, i.content, i.digest, i.reply_to_seq, s.last_seq, s.countable_total, old.seq_id AS old_seq, old.created_at AS old_created_at,
+    SELECT i.ord, i.session_id, i.msg_id, i.user_id, i.device_id, i.type, i.content, i.digest, i.reply_to_seq, i.peer, s.last_seq, s.countable_total, old.seq_id AS old_seq, old.created_at AS old_created_at,
         CASE
             WHEN old.digest = i.digest THEN 1
             WHEN old.seq_id IS NOT NULL THEN 2
+            WHEN s.session_id IS NULL AND i.peer <> '' AND EXISTS (
+                SELECT FROM user_to_user b WHERE b.user_id = i.user_id AND b.kind = 3 AND b.peer_id = i.peer) THEN 7
+            WHEN s.session_id IS NULL AND i.peer <> '' THEN 6
             WHEN s.session_id IS NULL OR m.user_id IS NULL OR m.left_seq IS NOT NULL THEN 3
             WHEN u.user_id IS NULL OR u.deactivated_at IS NOT NULL THEN 9
             WHEN d.user_id IS NULL OR d.revoked_at IS NOT NULL THEN 8
@@ -110,7 +114,7 @@ WITH item AS (
     LEFT JOIN user_to_device d ON d.user_id = i.user_id AND d.device_id = i.device_id
     LEFT JOIN msg old ON old.session_id = i.session_id AND old.msg_id = i.msg_id AND old.user_id = i.user_id
 ), accepted AS (
-    SELECT j.ord, j.session_id, j.msg_id, j.user_id, j.device_id, j.type, j.content, j.digest, j.reply_to_seq, j.last_seq, j.countable_total, j.old_seq, j.old_created_at, j.verdict, row_number() OVER (PARTITION BY j.session_id ORDER BY j.ord) AS nth FROM judged j WHERE j.verdict = 0
+    SELECT j.ord, j.session_id, j.msg_id, j.user_id, j.device_id, j.type, j.content, j.digest, j.reply_to_seq, j.peer, j.last_seq, j.countable_total, j.old_seq, j.old_created_at, j.verdict, row_number() OVER (PARTITION BY j.session_id ORDER BY j.ord) AS nth FROM judged j WHERE j.verdict = 0
 ), inserted AS (
     INSERT INTO msg (session_id, seq_id, msg_id, user_id, device_id, type, content, digest, countable_no, created_at)
     SELECT a.session_id, a.last_seq + a.nth, a.msg_id, a.user_id, a.device_id, a.type, a.content, a.digest,
@@ -147,6 +151,7 @@ type MessageAppendBatchParams struct {
 	Contents   [][]byte
 	Digests    []int64
 	Replies    []int64
+	Peers      []string
 }
 
 type MessageAppendBatchRow struct {
@@ -159,7 +164,7 @@ type MessageAppendBatchRow struct {
 // Second step, under the locks of the first: judges every item by itself, gives seqs to those that pass, and writes them.
 // verdict: 0 appended, 1 repeated (the first answer is returned), 2 id reused with another body, 3 no such session or not
 // a member, 4 muted, 5 role too low, 6 peer unavailable, 7 peer blocked by the sender, 8 device revoked, 9 user
-// deactivated, 10 reply_to_seq not visible. Items must not repeat a (session, msg_id, user) among themselves.
+// deactivated, 10 reply_to_seq not visible. peer is the other user where a direct session was asked for by user. Items must not repeat a (session, msg_id, user) among themselves.
 func (q *Queries) MessageAppendBatch(ctx context.Context, db DBTX, arg MessageAppendBatchParams) ([]MessageAppendBatchRow, error) {
 	rows, err := db.Query(ctx, MessageAppendBatch,
 		arg.Now,
@@ -171,6 +176,7 @@ func (q *Queries) MessageAppendBatch(ctx context.Context, db DBTX, arg MessageAp
 		arg.Contents,
 		arg.Digests,
 		arg.Replies,
+		arg.Peers,
 	)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/parley-im/parley/server/refusal"
 )
 
 // Kind tells direct sessions from groups. The numbers are those of parley.v1.SessionKind and of session.kind.
@@ -94,3 +96,6 @@ func DirectID(a, b string) (id uuid.UUID, low, high string) {
 	}
 	return uuid.NewSHA1(directNamespace, name.Bytes()), a, b
 }
+
+// Unavailable is the one answer to "no such session" and "not yours to see": the two must look the same.
+var Unavailable = refusal.New(refusal.SessionUnavailable, "There is no such session for you.")

@@ -1,0 +1,25 @@
+-- The feed: what has committed since a snapshot. All three run in one REPEATABLE READ transaction, whose snapshot is the
+-- next poll's starting point. Snapshot difference misses no row, however long a transaction stayed open: a row belongs to
+-- it when the transaction that wrote it is visible now and was not then.
+
+-- name: FeedSnapshot :one
+SELECT pg_current_snapshot()::text AS snapshot, parley_epoch() AS epoch;
+
+-- name: FeedCommits :many
+SELECT id, session_ids, heads, state_users, state_sessions FROM commit_log
+WHERE xid >= pg_snapshot_xmin(CAST(CAST(@since AS text) AS pg_snapshot))
+    AND NOT pg_visible_in_snapshot(xid, CAST(CAST(@since AS text) AS pg_snapshot))
+ORDER BY id;
+
+-- name: FeedRelations :many
+SELECT kind, user_id, other_id FROM relation_change
+WHERE xid >= pg_snapshot_xmin(CAST(CAST(@since AS text) AS pg_snapshot))
+    AND NOT pg_visible_in_snapshot(xid, CAST(CAST(@since AS text) AS pg_snapshot))
+ORDER BY id;
+
+-- name: FeedTrimCommits :execrows
+-- Rows of transactions that had ended before the given snapshot.
+DELETE FROM commit_log WHERE xid < pg_snapshot_xmin(CAST(CAST(@until AS text) AS pg_snapshot));
+
+-- name: FeedTrimRelations :execrows
+DELETE FROM relation_change WHERE xid < pg_snapshot_xmin(CAST(CAST(@until AS text) AS pg_snapshot));

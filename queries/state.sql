@@ -1,0 +1,132 @@
+-- What messages are to users: read, deleted for oneself. State of (user, message) is the watermark read_seq, the line
+-- deleted_to_seq, and the exceptions in msg_state.
+
+-- name: StateLock :exec
+-- First step of every change: from here on nobody else moves this user's cursors in this session, the user's own sends
+-- included. The session's row must not be locked after it: sends lock the session first and this row then.
+SELECT 1 FROM user_to_session WHERE user_id = @user_id AND session_id = @session_id FOR UPDATE;
+
+-- name: StateStanding :one
+-- What a user can see of a session and has read of it. A statement of its own after StateLock, because one that had to
+-- wait for the lock would still see the head of before.
+SELECT m.read_seq, m.deleted_to_seq, m.marked_unread, (m.left_seq IS NULL)::boolean AS active, s.last_seq,
+    (m.earlier + int8multirange(int8range(m.visible_seq, m.left_seq, '[]')))::int8multirange AS visible
+FROM user_to_session m JOIN session s ON s.session_id = m.session_id
+WHERE m.user_id = @user_id AND m.session_id = @session_id;
+
+-- name: StateExcept :many
+-- Makes exceptions of those of the entries that lie above a cursor: read, or deleted and therefore read. Entries that
+-- do not count as unread need none to be read. Returns the seqs whose state changed.
+INSERT INTO msg_state AS st (user_id, session_id, seq_id, msg_id, is_read, is_delete)
+SELECT @user_id, g.session_id, g.seq_id, g.msg_id, true, @is_delete::boolean
+FROM msg g
+WHERE g.session_id = @session_id AND g.seq_id = ANY (@seqs::bigint[]) AND g.seq_id > @above_seq::bigint
+    AND (@is_delete::boolean OR g.type <= 3)
+ON CONFLICT (user_id, session_id, seq_id) DO UPDATE SET is_read = true, is_delete = st.is_delete OR excluded.is_delete
+    WHERE NOT st.is_read OR (excluded.is_delete AND NOT st.is_delete)
+RETURNING st.seq_id;
+
+-- name: StateFirstUnread :one
+-- The first entry within ranges (from, to] that keeps a watermark from passing: countable, not recalled, by somebody
+-- else, and no exception says that it is read. Ranges must be disjoint; each is searched only if those below have none.
+SELECT f.seq_id
+FROM (SELECT unnest(@from_seqs::bigint[]) AS from_seq, unnest(@to_seqs::bigint[]) AS to_seq) q
+CROSS JOIN LATERAL (
+    SELECT g.seq_id FROM msg g
+    WHERE g.session_id = @session_id AND g.seq_id > q.from_seq AND g.seq_id <= q.to_seq
+        AND g.type <= 3 AND NOT g.is_delete AND g.user_id <> @user_id
+        AND NOT EXISTS (SELECT FROM msg_state st
+            WHERE st.user_id = @user_id AND st.session_id = @session_id AND st.seq_id = g.seq_id AND st.is_read)
+    ORDER BY g.seq_id LIMIT 1) f
+ORDER BY q.from_seq LIMIT 1;
+
+-- name: StateSave :exec
+-- Moves the cursors, which never go back, and sets the flag.
+UPDATE user_to_session SET read_seq = greatest(read_seq, @read_seq::bigint),
+    deleted_to_seq = greatest(deleted_to_seq, @deleted_to_seq::bigint), marked_unread = @marked_unread
+WHERE user_id = @user_id AND session_id = @session_id;
+
+-- name: StateForgetRead :exec
+-- Drops the exceptions that say no more than a watermark that moved from before_seq to read_seq. Below before_seq
+-- only the nearest rows are looked at: what a send left there, when it moved the watermark, goes with the next marks,
+-- and a user who deleted very many messages one by one does not pay for all of them with each mark.
+DELETE FROM msg_state d
+WHERE d.user_id = @user_id AND d.session_id = @session_id AND d.seq_id <= @read_seq::bigint AND NOT d.is_delete
+    AND d.seq_id > coalesce((SELECT o.seq_id FROM msg_state o
+        WHERE o.user_id = @user_id AND o.session_id = @session_id AND o.seq_id <= @before_seq::bigint
+        ORDER BY o.seq_id DESC OFFSET @nearest::integer LIMIT 1), 0);
+
+-- name: StateForgetDeleted :exec
+-- Drops the exceptions that say no more than the line up to which everything is deleted.
+DELETE FROM msg_state
+WHERE user_id = @user_id AND session_id = @session_id AND seq_id <= @deleted_to_seq::bigint;
+
+-- name: StateViews :many
+-- A user's cursors and unread counts in the given sessions, ended memberships too: those have nothing unread.
+SELECT m.session_id, (m.left_seq IS NULL)::boolean AS active, m.read_seq, m.deleted_to_seq, m.marked_unread,
+    (CASE WHEN m.left_seq IS NOT NULL OR s.last_seq <= greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq) THEN 0
+        ELSE parley_unread(m.user_id, m.session_id, greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq),
+            s.countable_total) END)::bigint AS unread
+FROM user_to_session m JOIN session s ON s.session_id = m.session_id
+WHERE m.user_id = @user_id AND m.session_id = ANY (@session_ids::uuid[])
+ORDER BY m.session_id;
+
+-- name: StateUnreadList :many
+-- The sessions a user is in now that have something unread or are flagged so. The formula runs once per session, and
+-- not at all for those that are read to the head.
+WITH counted AS MATERIALIZED (
+    SELECT m.session_id, m.read_seq, m.deleted_to_seq, m.marked_unread,
+        (CASE WHEN s.last_seq <= greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq) THEN 0
+            ELSE parley_unread(m.user_id, m.session_id, greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq),
+                s.countable_total) END)::bigint AS unread
+    FROM user_to_session m JOIN session s ON s.session_id = m.session_id
+    WHERE m.user_id = @user_id AND m.left_seq IS NULL
+)
+SELECT session_id, read_seq, deleted_to_seq, marked_unread, unread FROM counted
+WHERE unread > 0 OR marked_unread
+ORDER BY session_id;
+
+-- name: StateExceptions :many
+-- A user's exceptions within ranges (session, from, to], ascending by session and seq.
+SELECT st.session_id, st.seq_id, st.is_read, st.is_delete
+FROM (SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@from_seqs::bigint[]) AS from_seq,
+        unnest(@to_seqs::bigint[]) AS to_seq) q
+CROSS JOIN LATERAL (
+    SELECT e.session_id, e.seq_id, e.is_read, e.is_delete FROM msg_state e
+    WHERE e.user_id = @user_id AND e.session_id = q.session_id AND e.seq_id > q.from_seq AND e.seq_id <= q.to_seq) st
+ORDER BY st.session_id, st.seq_id;
+
+-- name: StateEntries :many
+-- Entries of one session within ranges (from, to], ascending, each with what decides a user's state of it. Cursors and
+-- exceptions come from one snapshot: taken apart, an exception that the watermark absorbs in between would be missed.
+SELECT g.seq_id, g.msg_id, (g.user_id = m.user_id)::boolean AS own, (g.type <= 3 AND NOT g.is_delete)::boolean AS countable,
+    coalesce(st.is_read, false)::boolean AS is_read, coalesce(st.is_delete, false)::boolean AS is_delete,
+    m.read_seq, m.deleted_to_seq
+FROM user_to_session m
+CROSS JOIN (SELECT unnest(@from_seqs::bigint[]) AS from_seq, unnest(@to_seqs::bigint[]) AS to_seq) q
+JOIN msg g ON g.session_id = m.session_id AND g.seq_id > q.from_seq AND g.seq_id <= q.to_seq
+LEFT JOIN msg_state st ON st.user_id = m.user_id AND st.session_id = g.session_id AND st.seq_id = g.seq_id
+WHERE m.user_id = @user_id AND m.session_id = @session_id
+ORDER BY g.seq_id;
+
+-- name: StateReaders :one
+-- Who of the members has read an entry: by watermark, or else by an exception. The sender is no reader, and neither is
+-- a member who cannot see the entry, however high their watermark. One pass over the members (at most 10,000) and the
+-- entry's exceptions gives the count and the page after a user id.
+WITH entry AS (
+    SELECT g.user_id FROM msg g WHERE g.session_id = @session_id AND g.seq_id = @seq
+), reader AS MATERIALIZED (
+    SELECT m.user_id AS reader_id FROM user_to_session m
+    WHERE m.session_id = @session_id AND m.left_seq IS NULL AND m.read_seq >= @seq
+        AND (m.visible_seq <= @seq OR m.earlier @> @seq::bigint)
+        AND m.user_id <> (SELECT user_id FROM entry)
+    UNION ALL
+    SELECT m.user_id AS reader_id FROM msg_state st
+    JOIN user_to_session m ON m.user_id = st.user_id AND m.session_id = st.session_id
+    WHERE st.session_id = @session_id AND st.seq_id = @seq AND st.is_read
+        AND m.left_seq IS NULL AND m.read_seq < @seq
+        AND (m.visible_seq <= @seq OR m.earlier @> @seq::bigint)
+        AND m.user_id <> (SELECT user_id FROM entry)
+)
+SELECT (SELECT count(*) FROM reader)::bigint AS total,
+    ARRAY(SELECT reader_id FROM reader WHERE reader_id > @after_user::text ORDER BY reader_id LIMIT @max_users::integer)::text[] AS user_ids;

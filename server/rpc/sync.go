@@ -1,0 +1,136 @@
+package rpc
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/google/uuid"
+
+	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
+	"github.com/parley-im/parley/server/auth"
+	"github.com/parley-im/parley/server/cursor"
+	"github.com/parley-im/parley/server/hub"
+	"github.com/parley-im/parley/server/page"
+	"github.com/parley-im/parley/server/refusal"
+	"github.com/parley-im/parley/server/session"
+	"github.com/parley-im/parley/server/stream"
+	"github.com/parley-im/parley/server/wire"
+)
+
+// writeDeadline bounds each write to a stream. Nothing else frees the server from a peer that stays connected and does
+// not read: neither pings nor timeouts of the connection.
+const writeDeadline = 5 * time.Second
+
+// defaultPull is the page size of PullOffline where the request says 0.
+const defaultPull = 100
+
+// SyncServer implements SyncService.
+type SyncServer struct {
+	Streams *stream.Manager
+	Acks    *cursor.Acks
+	Limits  cursor.Limits
+	Hub     *hub.Hub
+	Epoch   stream.Epoch
+}
+
+// Subscribe implements SyncService.
+func (s *SyncServer) Subscribe(ctx context.Context, req *parleyv1.SubscribeRequest, out *connect.ServerStream[parleyv1.SubscribeResponse]) error {
+	conn := out.Conn()
+	return s.Serve(ctx, PrincipalFrom(ctx), req, &connectSink{conn: conn, control: ResponseController(ctx),
+		codec: wire.CodecOf(conn.RequestHeader().Get("Content-Type"))})
+}
+
+// Serve runs a stream into a sink until either end ends it.
+func (s *SyncServer) Serve(ctx context.Context, p auth.Principal, req *parleyv1.SubscribeRequest, sink stream.Sink) error {
+	r := stream.Request{Epoch: req.GetEpoch(), MaxBacklog: int64(req.GetMaxBacklog()), Fresh: req.GetFresh()}
+	for _, c := range req.GetCursors() {
+		r.Cursors = append(r.Cursors, stream.Cursor{SessionID: uuid.MustParse(c.GetSessionId()), Seq: c.GetSeq()})
+	}
+	if err := s.Acks.Flush(ctx, p.UserID, p.DeviceID); err != nil {
+		return err
+	}
+	return s.Streams.Serve(ctx, stream.Caller{UserID: p.UserID, DeviceID: p.DeviceID, Expires: p.ExpiresAt}, r, sink)
+}
+
+// connectSink writes frames to a Connect, gRPC or gRPC-Web stream.
+type connectSink struct {
+	conn    connect.StreamingHandlerConn
+	control *http.ResponseController
+	codec   wire.Codec
+}
+
+func (s *connectSink) Codec() wire.Codec { return s.codec }
+
+func (s *connectSink) Send(f *wire.Frame) error {
+	if err := s.control.SetWriteDeadline(time.Now().Add(writeDeadline)); err != nil { // a deadline of the kernel's clock
+		return err
+	}
+	if err := s.conn.Send(f); err != nil {
+		return err
+	}
+	return s.control.SetWriteDeadline(time.Time{})
+}
+
+// PullOffline implements SyncService.
+func (s *SyncServer) PullOffline(ctx context.Context, req *parleyv1.PullOfflineRequest) (*parleyv1.PullOfflineResponse, error) {
+	p := PrincipalFrom(ctx)
+	var after stream.Mark
+	if err := page.Decode(page.Offline, req.GetPageToken(), &after.SessionID, &after.Seq); err != nil {
+		return nil, err
+	}
+	limit := int64(req.GetLimit())
+	if limit == 0 {
+		limit = defaultPull
+	}
+	if err := s.Acks.Flush(ctx, p.UserID, p.DeviceID); err != nil {
+		return nil, err
+	}
+	pulled, err := s.Streams.Pull(ctx, stream.Caller{UserID: p.UserID, DeviceID: p.DeviceID}, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	res := &parleyv1.PullOfflineResponse{Skipped: pulled.Skipped, Epoch: pulled.Epoch}
+	for _, e := range pulled.Entries {
+		res.Messages = append(res.Messages, wire.MessageFor(e.Entry, pulled.StateOf(e)))
+	}
+	if pulled.Next != (stream.Mark{}) {
+		res.NextPageToken = page.Encode(page.Offline, pulled.Next.SessionID, pulled.Next.Seq)
+	}
+	return res, nil
+}
+
+var epochChanged = refusal.New(refusal.EpochChanged, "These positions belong to another life of the log; start afresh.")
+
+// Ack implements SyncService.
+func (s *SyncServer) Ack(ctx context.Context, req *parleyv1.AckRequest) (*parleyv1.AckResponse, error) {
+	if e := req.GetEpoch(); e != "" && e != s.Epoch.Current() {
+		return nil, epochChanged
+	}
+	acks := make([]cursor.Ack, len(req.GetAcks()))
+	for i, a := range req.GetAcks() {
+		acks[i] = cursor.Ack{SessionID: uuid.MustParse(a.GetSessionId()), Seq: a.GetSeq()}
+	}
+	p := PrincipalFrom(ctx)
+	if err := s.Acks.Ack(ctx, p.UserID, p.DeviceID, acks); err != nil {
+		return nil, err
+	}
+	return &parleyv1.AckResponse{}, nil
+}
+
+// SendSignal implements SyncService.
+func (s *SyncServer) SendSignal(ctx context.Context, req *parleyv1.SendSignalRequest) (*parleyv1.SendSignalResponse, error) {
+	p := PrincipalFrom(ctx)
+	id := uuid.MustParse(req.GetSessionId())
+	seen, err := s.Limits.Seen(ctx, p.UserID, []uuid.UUID{id})
+	if err != nil {
+		return nil, err
+	}
+	if v, ok := seen[id]; !ok || !v.Visible.Contains(session.Open) {
+		return nil, session.Unavailable
+	}
+	s.Hub.Signal(id, &parleyv1.Event{Kind: &parleyv1.Event_Signal{Signal: &parleyv1.SignalEvent{
+		SessionId: id.String(), SenderId: p.UserID, SenderDeviceId: p.DeviceID, Signal: req.GetSignal()}}})
+	return &parleyv1.SendSignalResponse{}, nil
+}

@@ -1,0 +1,251 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+	"golang.org/x/sync/semaphore"
+
+	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
+	"github.com/parley-im/parley/server/hub"
+	"github.com/parley-im/parley/server/refusal"
+)
+
+// Config sets how streams behave.
+type Config struct {
+	// Heartbeat is the silence after which a stream says that it lives; 20 s by default.
+	Heartbeat time.Duration
+	// RoamBacklog is how many of a session's last entries a new device gets; 200 by default.
+	RoamBacklog int64
+	// Pulls is how many streams may read backlog at the same time; 16 by default. Others wait their turn.
+	Pulls int64
+	// ReconnectSpread is the time over which devices are asked to come back after a shutdown; 5 s by default.
+	ReconnectSpread time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	if c.Heartbeat <= 0 {
+		c.Heartbeat = 20 * time.Second
+	}
+	if c.RoamBacklog <= 0 {
+		c.RoamBacklog = 200
+	}
+	if c.Pulls <= 0 {
+		c.Pulls = 16
+	}
+	if c.ReconnectSpread <= 0 {
+		c.ReconnectSpread = 5 * time.Second
+	}
+	return c
+}
+
+// Ports are what the streams stand on.
+type Ports struct {
+	Hub      *hub.Hub
+	Sessions Sessions
+	Devices  Devices
+	Reader   Reader
+	States   States
+	Epoch    Epoch
+	Clock    clockwork.Clock
+	Log      *slog.Logger
+	Metrics  *Metrics
+}
+
+type deviceKey struct{ userID, deviceID string }
+
+// Manager keeps the live streams of a node: at most one per device. Safe for concurrent use.
+type Manager struct {
+	cfg        Config
+	hub        *hub.Hub
+	sessions   Sessions
+	devices    Devices
+	reader     Reader
+	states     States
+	epoch      Epoch
+	clock      clockwork.Clock
+	log        *slog.Logger
+	metrics    *Metrics
+	pulls      *semaphore.Weighted
+	queueBytes atomic.Int64
+
+	mu       sync.Mutex
+	live     map[deviceKey]*entry
+	draining bool
+	wg       sync.WaitGroup
+}
+
+// entry is a live stream with what may end it from outside.
+type entry struct {
+	*Stream
+	expires time.Time
+}
+
+// NewManager returns a manager without streams.
+func NewManager(cfg Config, p Ports) *Manager {
+	cfg = cfg.withDefaults()
+	m := &Manager{cfg: cfg, hub: p.Hub, sessions: p.Sessions, devices: p.Devices, reader: p.Reader, states: p.States,
+		epoch: p.Epoch, clock: p.Clock, log: p.Log, metrics: p.Metrics, pulls: semaphore.NewWeighted(cfg.Pulls),
+		live: make(map[deviceKey]*entry)}
+	m.metrics.observe(m)
+	return m
+}
+
+// Caller is the device that opens a stream.
+type Caller struct {
+	UserID, DeviceID string
+	Expires          time.Time // of the token; the stream ends with it
+}
+
+var (
+	errDisplaced = refusal.New(refusal.StreamDisplaced, "A newer stream of this device took over.")
+	errExpired   = refusal.New(refusal.TokenExpired, "The token's time is over; get a new one and reconnect.")
+)
+
+// Serve runs a stream until the call, the sink or the server ends it, and says why. It returns nil after a Resync that
+// ends the stream.
+func (m *Manager) Serve(ctx context.Context, caller Caller, req Request, sink Sink) error {
+	s := newStream(m, caller, req, sink)
+	if err := m.register(s, caller.Expires); err != nil {
+		return err
+	}
+	defer m.unregister(s)
+	err := s.open(ctx, req)
+	if err == nil {
+		err = s.run(ctx)
+	}
+	s.close()
+	if errors.Is(err, errEpochChanged) {
+		s.frame.Reset(keepBuffer)
+		s.sayResync(parleyv1.ResyncReason_RESYNC_REASON_EPOCH_CHANGED, "", m.epoch.Current())
+		return s.flush()
+	}
+	return asEnd(err)
+}
+
+func (m *Manager) register(s *Stream, expires time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.draining {
+		return m.goingDown()
+	}
+	key := deviceKey{s.userID, s.deviceID}
+	if older := m.live[key]; older != nil {
+		older.end(errDisplaced)
+	}
+	m.live[key] = &entry{s, expires}
+	m.wg.Add(1)
+	return nil
+}
+
+func (m *Manager) unregister(s *Stream) {
+	m.mu.Lock()
+	key := deviceKey{s.userID, s.deviceID}
+	if e := m.live[key]; e != nil && e.Stream == s {
+		delete(m.live, key)
+	}
+	m.mu.Unlock()
+	m.wg.Done()
+}
+
+// goingDown tells a device to come back, each after a time of its own.
+func (m *Manager) goingDown() error {
+	after := time.Duration(rand.Int64N(int64(m.cfg.ReconnectSpread))) //nolint:gosec // only spreads load
+	return refusal.New(refusal.ShuttingDown, "This node is going down; reconnect and resume.",
+		"retry_after_ms", strconv.FormatInt(after.Milliseconds()+1, 10))
+}
+
+// admit waits for a turn to read backlog; call the returned function when done.
+func (m *Manager) admit(ctx context.Context) (func(), error) {
+	if err := m.pulls.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	return func() { m.pulls.Release(1) }, nil
+}
+
+// EndDevice ends a device's stream here at once.
+func (m *Manager) EndDevice(userID, deviceID string, why refusal.Reason) {
+	m.endWhere(why, func(k deviceKey, _ *entry) bool { return k.userID == userID && k.deviceID == deviceID })
+}
+
+// EndUser ends all of a user's streams here at once.
+func (m *Manager) EndUser(userID string, why refusal.Reason) {
+	m.endWhere(why, func(k deviceKey, _ *entry) bool { return k.userID == userID })
+}
+
+// EndExpired ends the streams whose token's time is over.
+func (m *Manager) EndExpired() {
+	now := m.clock.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.live {
+		if !e.expires.IsZero() && now.After(e.expires) {
+			e.end(errExpired)
+		}
+	}
+}
+
+func (m *Manager) endWhere(why refusal.Reason, match func(deviceKey, *entry) bool) {
+	err := refusal.New(why, "This stream was ended: its device or user may no longer be here.")
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for k, e := range m.live {
+		if match(k, e) {
+			e.end(err)
+		}
+	}
+}
+
+// Resync tells every stream that the log's life has changed, and ends it.
+func (m *Manager) Resync() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.live {
+		e.end(errEpochChanged)
+	}
+}
+
+// Has reports whether a device of the user has a stream here.
+func (m *Manager) Has(userID, deviceID string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.live[deviceKey{userID, deviceID}] != nil
+}
+
+// Streams is the number of live streams.
+func (m *Manager) Streams() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return int64(len(m.live))
+}
+
+// QueueBytes is the number of bytes that wait in all streams.
+func (m *Manager) QueueBytes() int64 { return m.queueBytes.Load() }
+
+// Drain refuses new streams, ends all with a hint when to come back, and returns when they have ended or ctx is over.
+func (m *Manager) Drain(ctx context.Context) error {
+	m.mu.Lock()
+	m.draining = true
+	for _, e := range m.live {
+		e.end(m.goingDown())
+	}
+	m.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		m.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

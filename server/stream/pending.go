@@ -1,0 +1,69 @@
+package stream
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
+)
+
+// maxListed bounds the lists of a merged StateEvent; past it the event says reload.
+const maxListed = 500
+
+// pending holds the events of a user that wait for a stream, merged by what they are about: at most one per session,
+// membership and peer, and maxSignals signals. The zero value is empty. Guarded by the stream's mutex.
+type pending struct {
+	order   []*parleyv1.Event
+	place   map[string]int
+	signals int
+}
+
+func (p *pending) add(ev *parleyv1.Event) {
+	key := ""
+	switch k := ev.GetKind().(type) {
+	case *parleyv1.Event_State:
+		key = "state " + k.State.GetSessionId()
+	case *parleyv1.Event_Session:
+		key = "session " + k.Session.GetSession().GetSessionId()
+	case *parleyv1.Event_Relation:
+		key = "relation " + k.Relation.GetRelation().GetUserId()
+	case *parleyv1.Event_Signal:
+		if p.signals >= maxSignals {
+			return
+		}
+		p.signals++
+		p.order = append(p.order, ev)
+		return
+	}
+	if at, ok := p.place[key]; ok {
+		p.order[at] = merge(p.order[at], ev)
+		return
+	}
+	if p.place == nil {
+		p.place = make(map[string]int)
+	}
+	p.place[key] = len(p.order)
+	p.order = append(p.order, ev)
+}
+
+func (p *pending) take() []*parleyv1.Event {
+	out := p.order
+	*p = pending{}
+	return out
+}
+
+// merge joins two events about the same thing; the later one wins but for what only the earlier one lists.
+func merge(old, ev *parleyv1.Event) *parleyv1.Event {
+	was, now := old.GetState(), ev.GetState()
+	if was == nil || now == nil {
+		return ev
+	}
+	m := proto.CloneOf(now) // events are shared between streams
+	m.ReadSeqs = append(append([]int64(nil), was.GetReadSeqs()...), now.GetReadSeqs()...)
+	m.DeletedSeqs = append(append([]int64(nil), was.GetDeletedSeqs()...), now.GetDeletedSeqs()...)
+	m.ReadSeq, m.DeletedToSeq = max(was.GetReadSeq(), now.GetReadSeq()), max(was.GetDeletedToSeq(), now.GetDeletedToSeq())
+	m.Reload = was.GetReload() || now.GetReload()
+	if len(m.GetReadSeqs()) > maxListed || len(m.GetDeletedSeqs()) > maxListed {
+		m.ReadSeqs, m.DeletedSeqs, m.Reload = nil, nil, true
+	}
+	return &parleyv1.Event{Kind: &parleyv1.Event_State{State: m}}
+}

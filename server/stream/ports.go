@@ -1,0 +1,77 @@
+package stream
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
+	"github.com/parley-im/parley/server/message"
+	"github.com/parley-im/parley/server/session"
+	"github.com/parley-im/parley/server/wire"
+)
+
+// Position is where a user and a device stand in one session.
+type Position struct {
+	SessionID    uuid.UUID
+	Visible      session.Visibility
+	Role         session.Role
+	Active       bool  // a member now
+	JoinedSeq    int64 // of the present or last membership
+	DeletedToSeq int64
+	Head         int64 // the session's last seq
+	Acked        int64 // the device's cursor, meaningful when HasCursor
+	HasCursor    bool
+}
+
+// Cursor is a position in a session's log: everything up to Seq is known.
+type Cursor struct {
+	SessionID uuid.UUID
+	Seq       int64
+}
+
+// Sessions tells which sessions a user can see.
+type Sessions interface {
+	// ActiveSessionIDs returns the sessions that the user is a member of now.
+	ActiveSessionIDs(ctx context.Context, userID string) ([]uuid.UUID, error)
+	// Positions returns where the user and the device stand in the given sessions, nil meaning all: those the user is
+	// in, and those left whose end the device has not acknowledged. Sessions that the user never was in are left out.
+	Positions(ctx context.Context, userID, deviceID string, ids []uuid.UUID) ([]Position, error)
+	// View returns the session as the user sees it, for a SessionEvent.
+	View(ctx context.Context, userID string, id uuid.UUID) (*parleyv1.Session, error)
+}
+
+// Devices keeps what is known of devices.
+type Devices interface {
+	// Synced reports whether the device has taken its sessions over before: if not, it roams.
+	Synced(ctx context.Context, userID, deviceID string) (bool, error)
+	// StartSync stores where a new (or fresh) device starts and marks it as synced, in one transaction. Cursors that the
+	// device had before are forgotten.
+	StartSync(ctx context.Context, userID, deviceID string, at []Cursor) error
+	// Seen notes that the device is online.
+	Seen(ctx context.Context, userID, deviceID string) error
+}
+
+// Reader reads entries back.
+type Reader interface {
+	// Read returns the entries of each range, all of them and in order: from+1 ... to. An error if it cannot.
+	Read(ctx context.Context, ranges []message.Range) ([][]*wire.Entry, error)
+}
+
+// States tells what messages are to a user.
+type States interface {
+	// StatesOf returns a function that answers for the entries of the given ranges.
+	StatesOf(ctx context.Context, userID string, ranges []message.Range) (func(e *wire.Entry) *parleyv1.MessageState, error)
+	// UnreadTotal is the user's number of unread messages.
+	UnreadTotal(ctx context.Context, userID string) (int64, error)
+}
+
+// Epoch tells the present life of the log.
+type Epoch interface{ Current() string }
+
+// Sink is where a stream's frames go. Send writes and flushes one frame within the write deadline; an error ends the
+// stream. It is called by one goroutine.
+type Sink interface {
+	Codec() wire.Codec
+	Send(f *wire.Frame) error
+}

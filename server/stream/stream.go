@@ -1,0 +1,165 @@
+package stream
+
+import (
+	"sync"
+
+	"github.com/google/uuid"
+
+	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
+	"github.com/parley-im/parley/server/wire"
+)
+
+// Bounds of one stream. What the writer has taken and not yet sent comes on top, at most as much again.
+const (
+	// MaxQueueBytes is how many bytes of encoded entries may wait. The bytes are shared with all other streams.
+	MaxQueueBytes = 256 << 10
+	// MaxQueueItems is how many entries may wait.
+	MaxQueueItems = 4096
+	// maxFrame is where a frame is sent although more waits, in bytes.
+	maxFrame = 64 << 10
+	// maxSignals is how many signals may wait; more are dropped: they are ephemeral.
+	maxSignals = 64
+	// keepBuffer is how much of its frame buffer an idle stream keeps, in bytes.
+	keepBuffer = 2 << 10
+)
+
+type queued struct {
+	t *track
+	e *wire.Entry
+}
+
+// Stream is one live Subscribe call. Offers and notifications come from any goroutine; all else is the writer's.
+type Stream struct {
+	m                *Manager
+	userID, deviceID string
+	wake             chan struct{} // room for one
+	ended            chan struct{}
+
+	tracks map[uuid.UUID]*track // the writer's
+	frame  *wire.Frame          // the writer's
+	sink   Sink                 // the writer's
+	limit  int64                // max_backlog; the writer's
+
+	mu         sync.Mutex
+	endErr     error
+	queue      []queued
+	spare      []queued // the other half of the queue's double buffer
+	queueBytes int
+	behind     []*track
+	joined     map[uuid.UUID]struct{} // memberships to read again
+	events     pending
+	initial    int // tracks that CaughtUp waits for
+}
+
+// DeviceID implements hub.Stream.
+func (s *Stream) DeviceID() string { return s.deviceID }
+
+// Joined implements hub.Stream.
+func (s *Stream) Joined(sessionID uuid.UUID) {
+	s.mu.Lock()
+	if s.joined == nil {
+		s.joined = make(map[uuid.UUID]struct{})
+	}
+	s.joined[sessionID] = struct{}{}
+	s.mu.Unlock()
+	s.nudge()
+}
+
+// Notify implements hub.Stream. Events about the same thing are merged, so that what waits is bounded by what there is.
+func (s *Stream) Notify(ev *parleyv1.Event) {
+	s.mu.Lock()
+	s.events.add(ev)
+	s.mu.Unlock()
+	s.nudge()
+}
+
+func (s *Stream) nudge() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// end ends the stream with a reason; the first one counts.
+func (s *Stream) end(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.endErr == nil {
+		s.endErr = why
+		close(s.ended)
+	}
+}
+
+// dropQueue lets go of all that waits: its tracks fall behind and pull it later. The lock is held.
+func (s *Stream) dropQueue() {
+	for i, q := range s.queue {
+		q.t.fallBehind(q.e.Seq)
+		s.queue[i] = queued{}
+	}
+	s.m.queueBytes.Add(-int64(s.queueBytes))
+	s.m.metrics.overflow()
+	s.queue, s.queueBytes = s.queue[:0], 0
+}
+
+// eraseQueued takes a recalled body out of the queue. The lock is held.
+func (s *Stream) eraseQueued(t *track, seq int64) {
+	for i, q := range s.queue {
+		if q.t == t && q.e.Seq == seq {
+			s.queue[i].e = q.e.Erased()
+			freed := q.e.Size() - s.queue[i].e.Size()
+			s.queueBytes -= freed
+			s.m.queueBytes.Add(-int64(freed))
+			return
+		}
+	}
+}
+
+// work is what the writer takes at once.
+type work struct {
+	queue  []queued
+	events []*parleyv1.Event
+	joined []uuid.UUID
+	behind bool
+}
+
+// take hands the waiting work to the writer.
+func (s *Stream) take() (w work) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w.queue = s.queue
+	s.queue, s.spare = s.spare[:0], nil
+	for _, q := range w.queue {
+		q.t.taken = q.e.Seq
+	}
+	s.m.queueBytes.Add(-int64(s.queueBytes))
+	s.queueBytes = 0
+	w.events = s.events.take()
+	for id := range s.joined {
+		w.joined = append(w.joined, id)
+	}
+	s.joined = nil
+	w.behind = len(s.behind) > 0
+	return w
+}
+
+// giveBack returns the emptied half of the queue.
+func (s *Stream) giveBack(q []queued) {
+	if cap(q) > 1024 {
+		return
+	}
+	clear(q)
+	s.mu.Lock()
+	s.spare = q[:0]
+	s.mu.Unlock()
+}
+
+// release lets the buffers go; for streams that have been idle for a heartbeat.
+func (s *Stream) release() {
+	s.frame.Reset(0)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spare = nil
+	if len(s.queue) == 0 {
+		s.queue = nil
+	}
+}

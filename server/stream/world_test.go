@@ -1,0 +1,301 @@
+package stream_test
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jonboulle/clockwork"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
+
+	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
+	"github.com/parley-im/parley/server/hub"
+	"github.com/parley-im/parley/server/message"
+	"github.com/parley-im/parley/server/session"
+	"github.com/parley-im/parley/server/stream"
+	"github.com/parley-im/parley/server/wire"
+)
+
+// world is a log in memory with the ports that streams stand on.
+type world struct {
+	hub *hub.Hub
+	mgr *stream.Manager
+
+	mu      sync.Mutex
+	logs    map[uuid.UUID][]message.Entry
+	members map[string]map[uuid.UUID]*stream.Position
+	cursors map[string]map[uuid.UUID]int64 // by user and device
+	synced  map[string]bool
+	silent  bool // entries are committed and not published
+}
+
+func newWorld(t testing.TB, cfg stream.Config) *world {
+	w := &world{hub: hub.New(), logs: map[uuid.UUID][]message.Entry{}, members: map[string]map[uuid.UUID]*stream.Position{},
+		cursors: map[string]map[uuid.UUID]int64{}, synced: map[string]bool{}}
+	w.mgr = stream.NewManager(cfg, stream.Ports{Hub: w.hub, Sessions: w, Devices: w, Reader: w, States: w, Epoch: w,
+		Clock: clockwork.NewRealClock(), Log: slog.New(slog.DiscardHandler)})
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		require.NoError(t, w.mgr.Drain(ctx))
+	})
+	return w
+}
+
+func (w *world) Current() string { return "epoch-1" }
+
+func (w *world) ActiveSessionIDs(_ context.Context, user string) (ids []uuid.UUID, _ error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, p := range w.members[user] {
+		if p.Active {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+func (w *world) Positions(_ context.Context, user, device string, ids []uuid.UUID) (out []stream.Position, _ error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, p := range w.members[user] {
+		wanted := ids == nil
+		for _, x := range ids {
+			wanted = wanted || x == id
+		}
+		if !wanted {
+			continue
+		}
+		q := *p
+		q.Visible = append(session.Visibility(nil), p.Visible...)
+		q.Head = int64(len(w.logs[id]))
+		q.Acked, q.HasCursor = w.cursors[user+"/"+device][id]
+		out = append(out, q)
+	}
+	return out, nil
+}
+
+func (w *world) View(_ context.Context, _ string, id uuid.UUID) (*parleyv1.Session, error) {
+	return &parleyv1.Session{SessionId: id.String()}, nil
+}
+
+func (w *world) Synced(_ context.Context, user, device string) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.synced[user+"/"+device], nil
+}
+
+func (w *world) StartSync(_ context.Context, user, device string, at []stream.Cursor) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.synced[user+"/"+device] = true
+	m := map[uuid.UUID]int64{}
+	for _, c := range at {
+		m[c.SessionID] = c.Seq
+	}
+	w.cursors[user+"/"+device] = m
+	return nil
+}
+
+func (w *world) Seen(context.Context, string, string) error { return nil }
+
+func (w *world) Read(_ context.Context, ranges []message.Range) ([][]*wire.Entry, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := make([][]*wire.Entry, len(ranges))
+	for i, r := range ranges {
+		for _, e := range w.logs[r.SessionID][r.From:r.To] {
+			out[i] = append(out[i], wire.Encode(e))
+		}
+	}
+	return out, nil
+}
+
+func (w *world) StatesOf(context.Context, string, []message.Range) (func(*wire.Entry) *parleyv1.MessageState, error) {
+	return func(*wire.Entry) *parleyv1.MessageState { return &parleyv1.MessageState{IsRead: true} }, nil
+}
+
+func (w *world) UnreadTotal(context.Context, string) (int64, error) { return 0, nil }
+
+// append commits an entry and publishes it, unless the world is silent. The log's lock is held over both, so entries are
+// published in order.
+func (w *world) append(id uuid.UUID, user, device string, c *parleyv1.Content, change func(seq int64)) int64 {
+	w.mu.Lock()
+	seq := int64(len(w.logs[id])) + 1
+	typ := message.TypeText
+	switch c.GetKind().(type) {
+	case *parleyv1.Content_MemberChange:
+		typ = message.TypeMemberChange
+	case *parleyv1.Content_Recall:
+		typ = message.TypeRecall
+	}
+	body, err := proto.Marshal(&parleyv1.Message{Content: c})
+	if err != nil {
+		panic(err)
+	}
+	e := message.Entry{SessionID: id, Seq: seq, MessageID: uuid.New(), SenderID: user, SenderDevice: device, Type: typ,
+		Body: body, CreatedAt: time.Unix(seq, 0)}
+	w.logs[id] = append(w.logs[id], e)
+	if change != nil {
+		change(seq)
+	}
+	silent := w.silent
+	w.mu.Unlock()
+	if !silent {
+		w.hub.Publish([]message.Entry{e})
+	}
+	return seq
+}
+
+func (w *world) send(id uuid.UUID, user, device, text string) int64 {
+	return w.append(id, user, device, &parleyv1.Content{Kind: &parleyv1.Content_Text{Text: &parleyv1.Text{Body: text}}}, nil)
+}
+
+func memberChange(kind parleyv1.MemberChangeKind, users ...string) *parleyv1.Content {
+	return &parleyv1.Content{Kind: &parleyv1.Content_MemberChange{MemberChange: &parleyv1.MemberChange{Kind: kind, UserIds: users}}}
+}
+
+func (w *world) join(id uuid.UUID, user string) int64 {
+	return w.append(id, "admin", "", memberChange(parleyv1.MemberChangeKind_MEMBER_CHANGE_KIND_ADDED, user), func(seq int64) {
+		if w.members[user] == nil {
+			w.members[user] = map[uuid.UUID]*stream.Position{}
+		}
+		p := w.members[user][id]
+		if p == nil {
+			p = &stream.Position{SessionID: id, Role: session.RoleMember}
+			w.members[user][id] = p
+		}
+		p.Active, p.JoinedSeq = true, seq
+		p.Visible = append(p.Visible, session.Interval{From: seq, To: session.Open})
+	})
+}
+
+func (w *world) kick(id uuid.UUID, user string) int64 {
+	return w.append(id, "admin", "", memberChange(parleyv1.MemberChangeKind_MEMBER_CHANGE_KIND_REMOVED, user), func(seq int64) {
+		p := w.members[user][id]
+		p.Active = false
+		p.Visible = p.Visible.CutAt(seq)
+	})
+}
+
+// device is a client that keeps what it is shown.
+type device struct {
+	t    testing.TB
+	w    *world
+	stop context.CancelFunc
+	done chan error
+
+	mu     sync.Mutex
+	cond   *sync.Cond
+	events []*parleyv1.Event
+	frames int
+	hold   bool // do not read
+	codec  wire.Codec
+}
+
+func (w *world) subscribe(t testing.TB, user, dev string, req stream.Request, set ...func(*device)) *device {
+	d := &device{t: t, w: w, done: make(chan error, 1)}
+	d.cond = sync.NewCond(&d.mu)
+	for _, f := range set {
+		f(d)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	d.stop = cancel
+	go func() { d.done <- w.mgr.Serve(ctx, stream.Caller{UserID: user, DeviceID: dev}, req, d) }()
+	t.Cleanup(func() { d.read(); cancel() })
+	return d
+}
+
+func (d *device) Codec() wire.Codec { return d.codec }
+
+func (d *device) Send(f *wire.Frame) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.hold {
+		d.cond.Wait()
+	}
+	var res parleyv1.SubscribeResponse
+	if err := proto.Unmarshal(f.Bytes(), &res); err != nil {
+		return err
+	}
+	d.events = append(d.events, res.GetEvents()...)
+	d.frames++
+	d.cond.Broadcast()
+	return nil
+}
+
+func (d *device) pause() {
+	d.mu.Lock()
+	d.hold = true
+	d.mu.Unlock()
+}
+
+func (d *device) read() {
+	d.mu.Lock()
+	d.hold = false
+	d.cond.Broadcast()
+	d.mu.Unlock()
+}
+
+// wait returns all events so far once ok says that they suffice.
+func (d *device) wait(what string, ok func([]*parleyv1.Event) bool) []*parleyv1.Event {
+	d.t.Helper()
+	var out []*parleyv1.Event
+	require.Eventually(d.t, func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		out = append([]*parleyv1.Event(nil), d.events...)
+		return ok(out)
+	}, 10*time.Second, time.Millisecond, what)
+	return out
+}
+
+func (d *device) caughtUp() []*parleyv1.Event {
+	d.t.Helper()
+	return d.wait("caught up", func(evs []*parleyv1.Event) bool {
+		for _, e := range evs {
+			if e.GetCaughtUp() != nil {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// until waits for the entry with this seq and returns the seqs shown of the session.
+func (d *device) until(id uuid.UUID, seq int64) []int64 {
+	d.t.Helper()
+	return shown(d.wait("entry", func(evs []*parleyv1.Event) bool {
+		s := shown(evs, id)
+		return len(s) > 0 && s[len(s)-1] >= seq
+	}), id)
+}
+
+func shown(evs []*parleyv1.Event, id uuid.UUID) (seqs []int64) {
+	for _, e := range evs {
+		if m := e.GetMessage(); m.GetSessionId() == id.String() {
+			seqs = append(seqs, m.GetSeq())
+		}
+	}
+	return seqs
+}
+
+func skips(evs []*parleyv1.Event, id uuid.UUID) (out [][2]int64) {
+	for _, e := range evs {
+		if k := e.GetSkipped(); k.GetSessionId() == id.String() {
+			out = append(out, [2]int64{k.GetFromSeq(), k.GetToSeq()})
+		}
+	}
+	return out
+}
+
+func seqs(from, to int64) (out []int64) {
+	for i := from; i <= to; i++ {
+		out = append(out, i)
+	}
+	return out
+}

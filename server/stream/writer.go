@@ -1,0 +1,301 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
+	"github.com/parley-im/parley/server/message"
+	"github.com/parley-im/parley/server/refusal"
+	"github.com/parley-im/parley/server/session"
+	"github.com/parley-im/parley/server/wire"
+)
+
+// Bounds of one pull.
+const (
+	// maxPageEntries is how many entries one page of backlog has at most.
+	maxPageEntries = 512
+	// maxPageSessions is how many sessions one page of backlog spans at most.
+	maxPageSessions = 128
+)
+
+// run writes until the call, the stream or the sink ends. The returned error says why.
+func (s *Stream) run(ctx context.Context) error {
+	caughtUp := false
+	beat := s.m.clock.NewTimer(s.m.cfg.Heartbeat)
+	defer beat.Stop()
+	for {
+		select {
+		case <-s.ended:
+			return s.endErr
+		default:
+		}
+		w := s.take()
+		if len(w.joined) > 0 {
+			if err := s.reload(ctx, w.joined); err != nil {
+				return err
+			}
+		}
+		for _, q := range w.queue {
+			// The sending device had its answer, which takes the entry's place.
+			if q.e.SenderID == s.userID && q.e.SenderDevice == s.deviceID && q.e.Type.Countable() {
+				continue
+			}
+			s.frame.Entry(q.e)
+			s.m.metrics.delivered(1)
+			if err := s.flushPast(maxFrame); err != nil {
+				return err
+			}
+			if q.e.Removes(s.userID) {
+				s.leave(q.t, q.e.Seq)
+			}
+		}
+		s.giveBack(w.queue)
+		if w.behind || len(w.joined) > 0 {
+			if err := s.pullPage(ctx); err != nil {
+				return err
+			}
+		}
+		more := s.settle()
+		if !caughtUp && s.initialDone() {
+			caughtUp = true
+			if err := s.sayCaughtUp(ctx); err != nil {
+				return err
+			}
+		}
+		for _, ev := range w.events {
+			s.frame.Event(ev)
+			if err := s.flushPast(maxFrame); err != nil {
+				return err
+			}
+		}
+		if s.frame.Len() > 0 {
+			if err := s.flush(); err != nil {
+				return err
+			}
+			beat.Reset(s.m.cfg.Heartbeat)
+		}
+		if more {
+			continue
+		}
+		select {
+		case <-s.wake:
+		case <-s.ended:
+			return s.endErr
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-beat.Chan():
+			s.frame.Event(heartbeat)
+			if err := s.flush(); err != nil {
+				return err
+			}
+			s.release()
+			beat.Reset(s.m.cfg.Heartbeat)
+		}
+	}
+}
+
+var heartbeat = &parleyv1.Event{Kind: &parleyv1.Event_Heartbeat{Heartbeat: &parleyv1.Heartbeat{}}}
+
+func (s *Stream) flushPast(n int) error {
+	if s.frame.Len() < n {
+		return nil
+	}
+	return s.flush()
+}
+
+func (s *Stream) flush() error {
+	if err := s.sink.Send(s.frame); err != nil {
+		return fmt.Errorf("write to stream: %w", err)
+	}
+	s.m.metrics.frame(s.frame.Len())
+	s.frame.Reset(keepBuffer + maxFrame)
+	return nil
+}
+
+func (s *Stream) sayOpened(epoch string) error {
+	s.frame.Event(&parleyv1.Event{Kind: &parleyv1.Event_Opened{Opened: &parleyv1.Opened{
+		Epoch: epoch, HeartbeatInterval: durationpb.New(s.m.cfg.Heartbeat)}}})
+	return s.flush()
+}
+
+func (s *Stream) sayCaughtUp(ctx context.Context) error {
+	total, err := s.m.states.UnreadTotal(ctx, s.userID)
+	if err != nil {
+		return fmt.Errorf("count unread: %w", err)
+	}
+	s.frame.Event(&parleyv1.Event{Kind: &parleyv1.Event_CaughtUp{CaughtUp: &parleyv1.CaughtUp{UnreadTotal: total}}})
+	return s.flush()
+}
+
+func (s *Stream) saySkipped(t *track, from, to int64) {
+	s.frame.Event(&parleyv1.Event{Kind: &parleyv1.Event_Skipped{Skipped: &parleyv1.Skipped{
+		SessionId: t.sessionID.String(), FromSeq: from, ToSeq: to}}})
+}
+
+// pull is the next stretch of a track to read.
+type pull struct {
+	t      *track
+	lo, hi int64 // lo < seq <= hi
+}
+
+// choose picks what the next page reads, in the order in which tracks fell behind. Tracks picked in part go on next time.
+func (s *Stream) choose() (pulls []pull) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	budget := int64(maxPageEntries)
+	for _, t := range s.behind {
+		if t.loading {
+			continue
+		}
+		lo, hi, ok := t.visible.Next(t.taken, t.head)
+		if !ok {
+			continue // settle makes it live
+		}
+		hi = min(hi, lo+budget)
+		budget -= hi - lo
+		pulls = append(pulls, pull{t, lo, hi})
+		if budget == 0 || len(pulls) == maxPageSessions {
+			break
+		}
+	}
+	return pulls
+}
+
+// pullPage reads one page of what the stream is behind with and writes it, the user's own states on it.
+func (s *Stream) pullPage(ctx context.Context) error {
+	pulls := s.choose()
+	if len(pulls) == 0 {
+		return nil
+	}
+	ranges := make([]message.Range, len(pulls))
+	for i, p := range pulls {
+		ranges[i] = message.Range{SessionID: p.t.sessionID, From: p.lo, To: p.hi}
+	}
+	release, err := s.m.admit(ctx)
+	if err != nil {
+		return err
+	}
+	pages, err := s.m.reader.Read(ctx, ranges)
+	if err != nil {
+		release()
+		return fmt.Errorf("read backlog: %w", err)
+	}
+	stateOf, err := s.m.states.StatesOf(ctx, s.userID, ranges)
+	release()
+	if err != nil {
+		return fmt.Errorf("read states: %w", err)
+	}
+	for i, p := range pulls {
+		if err := s.writePulled(p, pages[i], stateOf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var errIncomplete = errors.New("a range was read in part")
+
+func (s *Stream) writePulled(p pull, entries []*wire.Entry, stateOf func(*wire.Entry) *parleyv1.MessageState) error {
+	if int64(len(entries)) != p.hi-p.lo {
+		return errIncomplete
+	}
+	t := p.t
+	if p.lo > t.taken {
+		s.saySkipped(t, t.taken+1, p.lo)
+	}
+	last, cut := p.hi, false
+	for _, e := range entries {
+		s.frame.EntryFor(e, stateOf(e))
+		s.m.metrics.delivered(1)
+		if err := s.flushPast(maxFrame); err != nil {
+			return err
+		}
+		if e.Removes(s.userID) && !endsHere(t.visible, e.Seq) {
+			last, cut = e.Seq, true
+			break
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.taken = last
+	if cut {
+		t.visible, t.cut = t.visible.CutAt(last), last
+	}
+	return nil
+}
+
+// endsHere reports whether a stretch of what can be seen ends at seq, so that a removal there is known already.
+func endsHere(v session.Visibility, seq int64) bool {
+	for _, i := range v {
+		if i.To == seq {
+			return true
+		}
+	}
+	return false
+}
+
+// settle makes live, or closes, the tracks that have nothing left to pull, and lets go of those that are closed and
+// written. It reports whether there is more to pull.
+func (s *Stream) settle() (more bool) {
+	var gone []*track
+	s.mu.Lock()
+	rest := s.behind[:0]
+	for _, t := range s.behind {
+		if t.loading {
+			rest = append(rest, t)
+			continue
+		}
+		if _, _, ok := t.visible.Next(t.taken, t.head); ok {
+			rest = append(rest, t)
+			more = true
+			continue
+		}
+		t.behind = false
+		t.head = max(t.head, t.taken)
+		t.next = t.head + 1
+		if t.initial {
+			t.initial = false
+			s.initial--
+		}
+		if len(t.visible) == 0 || t.visible[len(t.visible)-1].To != session.Open {
+			t.closed = true
+			gone = append(gone, t)
+		}
+	}
+	clear(s.behind[len(rest):])
+	s.behind = rest
+	more = more || len(s.queue) > 0 || len(s.joined) > 0 || len(s.events.order) > 0
+	s.mu.Unlock()
+	for _, t := range gone {
+		s.detach(t)
+	}
+	return more
+}
+
+// leave detaches a track whose end was written, unless the user has come back meanwhile.
+func (s *Stream) leave(t *track, cut int64) {
+	s.mu.Lock()
+	still := t.closed && t.cut == cut
+	s.mu.Unlock()
+	if still {
+		s.detach(t)
+	}
+}
+
+func (s *Stream) initialDone() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.initial == 0
+}
+
+// asEnd turns what ended the writer into what the call answers.
+func asEnd(err error) error {
+	if errors.Is(err, errIncomplete) {
+		return refusal.New(refusal.Unavailable, "The backlog could not be read; reconnect and resume.", "retry_after_ms", "1000")
+	}
+	return err
+}

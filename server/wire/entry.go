@@ -1,0 +1,159 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"sync"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
+	"github.com/parley-im/parley/server/message"
+)
+
+// Entry is a log entry with its encodings: binary at once, JSON when the first JSON stream asks. Immutable and safe for
+// concurrent use.
+type Entry struct {
+	message.Entry
+	// Change is the decoded content of a member change, nil for other types.
+	Change *parleyv1.MemberChange
+	// RecalledSeq is the seq that a recall erases, 0 for other types.
+	RecalledSeq int64
+
+	piece  []byte // a SubscribeResponse with this one event
+	offset int    // where the encoded Message begins in piece
+
+	jsonOnce sync.Once
+	json     []byte
+}
+
+// Encode encodes an entry. The body must be valid (ValidBody): it becomes part of the bytes as it is.
+func Encode(e message.Entry) *Entry {
+	out := &Entry{Entry: e}
+	msg := appendMessage(make([]byte, 0, 192+len(e.Body)), e)
+	inner := protowire.SizeTag(fieldMessage) + protowire.SizeBytes(len(msg))
+	b := make([]byte, 0, protowire.SizeTag(fieldEvents)+protowire.SizeBytes(inner))
+	b = protowire.AppendTag(b, fieldEvents, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(inner)) //nolint:gosec // a length
+	b = protowire.AppendTag(b, fieldMessage, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(len(msg))) //nolint:gosec // a length
+	out.offset = len(b)
+	out.piece = append(b, msg...)
+	switch e.Type {
+	case message.TypeMemberChange:
+		out.Change = Message(e).GetContent().GetMemberChange()
+	case message.TypeRecall:
+		out.RecalledSeq = Message(e).GetContent().GetRecall().GetSeq()
+	}
+	return out
+}
+
+// Erased returns the entry as it is after its recall, encoded.
+func (e *Entry) Erased() *Entry { return Encode(e.Entry.Erased()) }
+
+// Size is what the entry counts for in a stream's queue, in bytes.
+func (e *Entry) Size() int { return len(e.piece) }
+
+// Removes reports whether the entry ends a user's membership.
+func (e *Entry) Removes(userID string) bool {
+	switch e.Change.GetKind() {
+	case parleyv1.MemberChangeKind_MEMBER_CHANGE_KIND_REMOVED, parleyv1.MemberChangeKind_MEMBER_CHANGE_KIND_LEFT:
+		for _, id := range e.Change.GetUserIds() {
+			if id == userID {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Adds returns the users whose membership the entry begins.
+func (e *Entry) Adds() []string {
+	switch e.Change.GetKind() {
+	case parleyv1.MemberChangeKind_MEMBER_CHANGE_KIND_CREATED, parleyv1.MemberChangeKind_MEMBER_CHANGE_KIND_ADDED:
+		return e.Change.GetUserIds()
+	}
+	return nil
+}
+
+func (e *Entry) message() []byte { return e.piece[e.offset:] }
+
+// JSON returns the event as JSON, without superfluous white space; the last two bytes end the message and the event.
+func (e *Entry) JSON() []byte {
+	e.jsonOnce.Do(func() {
+		raw, err := protojson.Marshal(&parleyv1.Event{Kind: &parleyv1.Event_Message{Message: Message(e.Entry)}})
+		if err != nil { // a body with invalid UTF-8, which Message has left out
+			raw = []byte(`{"message":{}}`)
+		}
+		var out bytes.Buffer
+		if json.Compact(&out, raw) == nil {
+			raw = out.Bytes()
+		}
+		e.json = raw
+	})
+	return e.json
+}
+
+// Message returns an entry as the API shows it. A body that does not decode is left out: its seq and type stay, so that
+// one broken row stops nobody.
+func Message(e message.Entry) *parleyv1.Message {
+	m := &parleyv1.Message{}
+	if e.Body != nil && proto.Unmarshal(e.Body, m) != nil {
+		m.Reset()
+	}
+	m.SessionId, m.Seq, m.MessageId = e.SessionID.String(), e.Seq, e.MessageID.String()
+	m.SenderId, m.SenderDeviceId = e.SenderID, e.SenderDevice
+	m.Type, m.IsDeleted, m.CreatedAt = parleyv1.MessageType(e.Type), e.IsDeleted, timestamppb.New(e.CreatedAt)
+	return m
+}
+
+// MessageFor returns an entry with a viewer's own state on it. What the viewer deleted for themself comes without body.
+func MessageFor(e message.Entry, st *parleyv1.MessageState) *parleyv1.Message {
+	m := Message(e)
+	m.State = st
+	if st.GetIsDeleted() {
+		m.Content, m.ReplyToSeq, m.Mentions = nil, 0, nil
+	}
+	return m
+}
+
+// ValidBody reports whether a stored body can be joined to an encoded message.
+func ValidBody(body []byte) bool {
+	return body == nil || proto.Unmarshal(body, &parleyv1.Message{}) == nil
+}
+
+// Field numbers of parley.v1.Message, in the order in which they are written.
+func appendMessage(b []byte, e message.Entry) []byte {
+	b = appendString(b, 1, e.SessionID.String())
+	b = appendVarint(b, 2, uint64(e.Seq)) //nolint:gosec // positive
+	b = appendString(b, 3, e.MessageID.String())
+	b = appendString(b, 4, e.SenderID)
+	b = appendString(b, 5, e.SenderDevice)
+	b = appendVarint(b, 6, uint64(e.Type)) //nolint:gosec // positive
+	if e.IsDeleted {
+		b = appendVarint(b, 8, 1)
+	}
+	var ts [24]byte
+	t := appendVarint(ts[:0], 1, uint64(e.CreatedAt.Unix())) //nolint:gosec // two's complement is the encoding
+	t = appendVarint(t, 2, uint64(e.CreatedAt.Nanosecond())) //nolint:gosec // positive
+	b = protowire.AppendTag(b, 9, protowire.BytesType)
+	b = protowire.AppendBytes(b, t)
+	return append(b, e.Body...)
+}
+
+func appendString(b []byte, field protowire.Number, s string) []byte {
+	if s == "" {
+		return b
+	}
+	return protowire.AppendString(protowire.AppendTag(b, field, protowire.BytesType), s)
+}
+
+func appendVarint(b []byte, field protowire.Number, v uint64) []byte {
+	if v == 0 {
+		return b
+	}
+	return protowire.AppendVarint(protowire.AppendTag(b, field, protowire.VarintType), v)
+}
