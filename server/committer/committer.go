@@ -97,6 +97,16 @@ func New(n int, store Store, pub Publisher, clock clockwork.Clock, log *slog.Log
 // Sent is how many messages this node has committed.
 func (c *Committer) Sent() int64 { return c.sent.Load() }
 
+// Waiting is how many drafts and changes wait for a worker.
+func (c *Committer) Waiting() (n int) {
+	for _, w := range c.workers {
+		w.mu.Lock()
+		n += len(w.waiting)
+		w.mu.Unlock()
+	}
+	return n
+}
+
 func (c *Committer) worker(id uuid.UUID) *worker {
 	return c.workers[maphash.Bytes(c.seed, id[:])%uint64(len(c.workers))]
 }

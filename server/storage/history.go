@@ -4,7 +4,6 @@ import (
 	"context"
 	"math"
 
-
 	"github.com/parley-im/parley/gen/sqlc"
 	"github.com/parley-im/parley/server/message"
 )
@@ -36,4 +35,3 @@ func entry(r sqlc.MessageListRangesRow) message.Entry {
 	return message.Entry{SessionID: r.SessionID, Seq: r.SeqID, MessageID: r.MsgID, SenderID: r.UserID,
 		SenderDevice: r.DeviceID, Type: message.Type(r.Type), Body: r.Content, IsDeleted: r.IsDelete, CreatedAt: r.CreatedAt.UTC()}
 }
-
