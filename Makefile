@@ -1,0 +1,146 @@
+# Everything a developer or CI does with Parley. `make` lists it. Needs Go, Node and make; what else a target needs it
+# installs into .tools/ at pinned versions, or says in one line how to get it. CI calls the same targets.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+GO    ?= go
+TOOLS := .tools/bin
+
+# What the Go targets look at. For instance: make test PKG=./server/hub ARGS='-run TestKick -count 20'
+PKG  ?= ./...
+ARGS ?=
+# How long one package's tests may take. The longest of them hold minutes of load and faults.
+TEST_TIMEOUT ?= 15m
+# How many packages are tested at once, each with goroutines of its own: as many as there are processors, Go's default.
+TEST_PARALLEL ?= $(shell getconf _NPROCESSORS_ONLN)
+# How long each fuzz test is fuzzed.
+FUZZ_TIME ?= 10s
+# What `make bench` measures, and how often: 10 runs are the least that benchstat can judge by.
+BENCH_PKG   ?= ./server/committer/... ./server/stream/...
+BENCH       ?= .
+BENCH_COUNT ?= 1
+# What `make breaking` compares the API with: a commit; empty means the last tag, else the commit before.
+BREAKING_BASE ?=
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ Run
+
+.PHONY: run
+run: build ## Run Parley here, with a PostgreSQL and a Redis of its own unless PARLEY_POSTGRES_URL and PARLEY_REDIS_URL are set
+	@exec bin/parley run
+
+.PHONY: build
+build: ## Build bin/parley
+	@$(GO) build -o bin/parley ./server/cmd/parley
+
+##@ Test
+
+.PHONY: test
+test: ## Install what the tests need, then run all tests with the race detector
+	@scripts/test -timeout $(TEST_TIMEOUT) -p $(TEST_PARALLEL) $(ARGS) $(PKG)
+
+.PHONY: check
+check: lint-proto check-generated lint test-short ## The quick loop: lint, generated code up to date, short tests
+
+.PHONY: test-short
+test-short: .tools/bin/withdb ## Run the short tests, without the race detector
+	@.tools/bin/withdb $(GO) test -short -timeout 2m $(ARGS) $(PKG)
+
+.PHONY: fuzz
+fuzz: ## Fuzz every fuzz test for FUZZ_TIME
+	@scripts/fuzz $(FUZZ_TIME)
+
+.PHONY: bench
+bench: .tools/bin/withdb ## Measure the hot paths: BENCH_PKG, BENCH, BENCH_COUNT
+	@.tools/bin/withdb $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -timeout 60m $(ARGS) $(BENCH_PKG)
+
+##@ Lint
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## Lint the Go code (go vet included)
+	@$(TOOLS)/golangci-lint run $(PKG)
+
+.PHONY: lint-proto
+lint-proto: $(TOOLS)/buf third-party ## Lint the protos
+	@$(TOOLS)/buf lint
+
+.PHONY: breaking
+breaking: $(TOOLS)/buf third-party ## Fail if the API breaks clients of the last tag (else of the commit before)
+	@scripts/breaking $(BREAKING_BASE)
+
+##@ Generate
+
+GENERATORS := $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-connect-go $(TOOLS)/protoc-gen-openapiv3 \
+  $(TOOLS)/openapi-merge $(TOOLS)/sqlc
+
+.PHONY: generate
+generate: $(GENERATORS) third-party ## Generate the code from proto/, queries/ and db/migrations/
+	@scripts/generate
+
+.PHONY: proto
+proto: $(GENERATORS) third-party ## Generate only what comes from proto/
+	@scripts/generate proto
+
+.PHONY: sqlc
+sqlc: $(TOOLS)/sqlc ## Generate only what comes from queries/ and db/migrations/
+	@scripts/generate sqlc
+
+.PHONY: check-generated
+check-generated: $(GENERATORS) third-party ## Fail if the generated code is out of date
+	@scripts/generate --check
+	@$(TOOLS)/sqlc vet
+
+.PHONY: third-party
+third-party: $(TOOLS)/buf
+	@scripts/third-party-protos
+
+##@ Tools
+
+.PHONY: tools
+tools: $(GENERATORS) $(TOOLS)/golangci-lint ## Install all tools into .tools/
+
+# Each tool is rebuilt when its pin changes, that is, its module's go.mod or go.sum. `go install` leaves a program alone
+# that would come out the same, hence the touch.
+install-tool = cd $(1) && GOBIN=$(CURDIR)/$(TOOLS) $(2) $(GO) install $(3) && touch $(CURDIR)/$@
+
+# Generators and the runtime that they generate for never differ: both are pinned by the root go.mod.
+$(TOOLS)/protoc-gen-go: go.mod
+	@$(call install-tool,.,,google.golang.org/protobuf/cmd/protoc-gen-go)
+$(TOOLS)/protoc-gen-connect-go: go.mod
+	@$(call install-tool,.,,connectrpc.com/connect/cmd/protoc-gen-connect-go)
+
+$(TOOLS)/protoc-gen-openapiv3: tools/openapi/go.mod tools/openapi/go.sum
+	@$(call install-tool,tools/openapi,,tool)
+$(TOOLS)/openapi-merge: tools/openapi/go.mod $(wildcard tools/openapi/merge/*.go)
+	@cd tools/openapi && $(GO) build -trimpath -o $(CURDIR)/$@ ./merge && touch $(CURDIR)/$@
+# Without cgo sqlc carries PostgreSQL's parser as WebAssembly, which builds in a fraction of the time.
+$(TOOLS)/sqlc: tools/sqlc/go.mod tools/sqlc/go.sum
+	@echo "building sqlc (once, about a minute)"
+	@$(call install-tool,tools/sqlc,CGO_ENABLED=0,tool)
+$(TOOLS)/golangci-lint: tools/lint/go.mod tools/lint/go.sum
+	@echo "building golangci-lint (once, some minutes)"
+	@$(call install-tool,tools/lint,,tool)
+
+# `npm install` and not `npm ci`: buf's packages for some platforms are missing from the lock file where a registry does
+# not have them, and `npm ci` refuses that. All versions are exact either way.
+$(TOOLS)/buf: tools/buf/package.json tools/buf/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is missing: install Node 20 or newer" >&2; exit 1; }
+	@cd tools/buf && npm install --no-save --ignore-scripts --loglevel=error >/dev/null
+	@mkdir -p $(TOOLS) && ln -sfn ../../tools/buf/node_modules/.bin/buf $@ && touch -h $@
+
+.PHONY: .tools/bin/withdb
+.tools/bin/withdb:
+	@$(GO) build -o $@ ./server/dev/cmd/withdb
+
+##@ Clean
+
+.PHONY: clean
+clean: ## Remove what was built; not .tools/ and not .data/, which holds the database of `make run`
+	@rm -rf bin dist coverage third_party
+	@find . -name '*.test' -not -path './.git/*' -not -path '*/node_modules/*' -type f -delete
