@@ -1,0 +1,382 @@
+package auth_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/parley-im/parley/server/refusal"
+)
+
+// refused is a token that must not be accepted, and why. Each is good but for the one thing in its name, so that it is
+// refused for that thing and not by luck.
+type refused struct {
+	name   string
+	raw    string
+	reason refusal.Reason
+	text   string
+}
+
+func bad(name, raw, text string) refused { return refused{name, raw, refusal.TokenInvalid, text} }
+
+func TestVerifyRefuses(t *testing.T) {
+	b := newBench(t)
+	var groups [][]refused
+	groups = append(groups, badForms(t, b), badAlgorithms(t, b), badKeys(t, b), badHeaders(t, b, "https://keys.example"),
+		badSignatures(t, b), badClaims(t, b), badTimes(t, b), badJSON(t, b))
+	total := 0
+	for _, group := range groups {
+		for _, c := range group {
+			total++
+			t.Run(c.name, func(t *testing.T) {
+				refuses(t, b.verifier, c.raw, c.reason, c.text)
+				refuses(t, b.verifier, c.raw, c.reason, c.text) // Nothing was learnt from the first time.
+			})
+		}
+	}
+	require.Greater(t, total, 100)
+	accepts(t, b.verifier, b.ed.token(t, b.oneClaims)) // The ground that all of them stand on.
+}
+
+func badForms(t *testing.T, b *bench) []refused {
+	t.Helper()
+	good := b.ed.token(t, b.oneClaims)
+	part := strings.Split(good, ".")
+	const form = "compact form"
+	cases := []refused{{"empty", "", refusal.TokenMissing, "needs a bearer token"}}
+	for name, raw := range map[string]string{
+		"one space": " ", "one dot": ".", "two dots": "..", "dots up to the limit": strings.Repeat(".", 4096),
+		"one part": part[0], "two parts": part[0] + "." + part[1], "four parts": good + "." + part[2],
+		"five parts, as encrypted":   good + ".AAAA.AAAA",
+		"empty header":               "." + part[1] + "." + part[2],
+		"empty claims":               part[0] + ".." + part[2],
+		"empty signature":            part[0] + "." + part[1] + ".",
+		"space before":               " " + good,
+		"space behind":               good + " ",
+		"line end behind":            good + "\n",
+		"line end inside":            part[0] + "\n." + part[1] + "." + part[2],
+		"carriage return inside":     part[0] + "." + part[1][:8] + "\r\n" + part[1][8:] + "." + part[2],
+		"tab inside":                 part[0] + "." + part[1] + ".\t" + part[2],
+		"NUL behind":                 good + "\x00",
+		"scheme before":              "Bearer " + good,
+		"two tokens":                 good + "," + good,
+		"padding":                    part[0] + "=." + part[1] + "." + part[2],
+		"padding behind":             good + "==",
+		"standard base64":            part[0] + "." + part[1] + "." + part[2][:85] + "+",
+		"percent encoding":           part[0] + "%2E" + part[1] + "%2E" + part[2],
+		"not ASCII":                  part[0] + "." + part[1] + "." + part[2] + "é",
+		"full-width dots":            strings.ReplaceAll(good, ".", "．"),
+		"impossible base64 length":   part[0] + "." + part[1] + "." + part[2] + "AAA",
+		"JSON serialization":         fmt.Sprintf(`{"payload":"%s","protected":"%s","signature":"%s"}`, part[1], part[0], part[2]),
+		"general JSON serialization": fmt.Sprintf(`{"payload":"%s","signatures":[{"protected":"%s","signature":"%s"}]}`, part[1], part[0], part[2]),
+		"other spelling of the signature": part[0] + "." + part[1] + "." + nextSpelling(t, part[2]),
+	} {
+		cases = append(cases, bad(name, raw, form))
+	}
+	return cases
+}
+
+// nextSpelling changes the unused low bits of the last character: a decoder that is not strict finds the same bytes.
+func nextSpelling(t *testing.T, segment string) string {
+	t.Helper()
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	require.Equal(t, 86, len(segment)) //nolint:testifylint // the segment is a secret-like string, not to be printed.
+	last := strings.IndexByte(alphabet, segment[85])
+	return segment[:85] + string(alphabet[last|1])
+}
+
+func badAlgorithms(t *testing.T, b *bench) []refused {
+	t.Helper()
+	const alg = "alg is not EdDSA or ES256"
+	var cases []refused
+	for _, name := range []any{
+		"none", "None", "NONE", "nOnE", "", "HS256", "HS384", "HS512", "RS256", "PS256", "ES384", "ES512", "ES256K", "Ed448",
+		"eddsa", "EDDSA", "es256", "EdDSA ", "EdDSA\x00", nil, 1, true, []string{"EdDSA"}, members{"alg": "EdDSA"},
+	} {
+		header := b.ed.header().with("alg", name)
+		cases = append(cases, bad(fmt.Sprintf("alg %v", name), b.ed.forge(t, header, b.oneClaims), alg))
+	}
+	header := b.ed.header().with("alg", "none")
+	unsigned := b64(encode(t, header)) + "." + b64(encode(t, b.oneClaims)) + "."
+	cases = append(cases,
+		bad("alg none, unsigned", unsigned, "compact form"),
+		bad("alg none, some signature", unsigned+"AAAA", alg),
+		bad("no alg", b.ed.forge(t, b.ed.header().with("alg", nil), b.oneClaims), alg))
+
+	// The classic confusion: the public key, known to all, as the secret of a MAC.
+	der, err := x509.MarshalPKIXPublicKey(b.ed.pub)
+	require.NoError(t, err)
+	for name, secret := range map[string][]byte{
+		"raw public key": b.ed.ed[32:], "public key as DER": der,
+		"public key as PEM": pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}),
+		"public key as JWK": encode(t, b.ed.jwk),
+	} {
+		mac := &forgeKey{sign: func(input []byte) []byte {
+			h := hmac.New(sha256.New, secret)
+			h.Write(input)
+			return h.Sum(nil)
+		}}
+		cases = append(cases,
+			bad("HS256 with the "+name, mac.forge(t, b.ed.header().with("alg", "HS256"), b.oneClaims), alg),
+			bad("MAC under EdDSA with the "+name, mac.forge(t, b.ed.header(), b.oneClaims), "signature"))
+	}
+	return cases
+}
+
+func badKeys(t *testing.T, b *bench) []refused {
+	t.Helper()
+	const unknown, mismatch = "key is not one of its issuer's", "alg is not that of its key"
+	stranger, p384 := newEd25519(t, "ed-1"), newECDSA(t, "ec-1", "ES256", elliptic.P384())
+	header := b.ed.header()
+	cases := []refused{
+		bad("kid of another issuer", b.other.token(t, b.oneClaims), unknown),
+		bad("key of another issuer under a kid of this one", b.other.forge(t, header, b.oneClaims), "signature"),
+		bad("other issuer's name", b.ed.token(t, goodClaims(issuerTwo)), unknown),
+		bad("unknown kid", b.ed.forge(t, header.with("kid", "ed-9"), b.oneClaims), unknown),
+		bad("kid in other letters", b.ed.forge(t, header.with("kid", "ED-1"), b.oneClaims), unknown),
+		bad("no kid, two keys", b.ed.forge(t, header.with("kid", nil), b.oneClaims), "has no kid"),
+		bad("wrong alg for kid, EdDSA", b.ec.forge(t, b.ec.header().with("alg", "EdDSA"), b.oneClaims), mismatch),
+		bad("wrong alg for kid, ES256", b.ed.forge(t, header.with("alg", "ES256"), b.oneClaims), mismatch),
+		bad("right alg for kid, wrong key", b.ec.forge(t, header, b.oneClaims), "signature"),
+		bad("unknown key under a known kid", stranger.token(t, b.oneClaims), "signature"),
+		bad("ES256 with a P-384 key", p384.token(t, b.oneClaims), "signature"),
+		bad("kid that climbs directories", b.ed.forge(t, header.with("kid", "../../../../dev/null"), b.oneClaims), unknown),
+		bad("kid with SQL in it", b.ed.forge(t, header.with("kid", "x' OR '1'='1"), b.oneClaims), unknown),
+	}
+	for name, kid := range map[string]any{
+		"empty": "", "null": nullJSON{}, "number": 1, "array": []string{"ed-1"}, "of 257 bytes": strings.Repeat("k", 257),
+	} {
+		cases = append(cases, bad("kid "+name, b.ed.forge(t, header.with("kid", kid), b.oneClaims), "kid is not a string"))
+	}
+	return cases
+}
+
+// nullJSON is null in JSON, where nil would mean to leave the member out.
+type nullJSON struct{}
+
+func (nullJSON) MarshalJSON() ([]byte, error) { return []byte("null"), nil }
+
+func badHeaders(t *testing.T, b *bench, url string) []refused {
+	t.Helper()
+	const member = "header has a member that is refused"
+	header := b.ed.header()
+	cases := make([]refused, 0, 32)
+	for name, value := range map[string]any{
+		"jku": url + "/jwks.json", "x5u": url + "/cert.pem", "jwk": b.ed.jwk, "x5c": []string{"MIIB"},
+		"crit": []string{"exp"}, "b64": false,
+	} {
+		cases = append(cases,
+			bad(name, b.ed.forge(t, header.with(name, value), b.oneClaims), member),
+			bad(name+" null", b.ed.forge(t, header.with(name, nullJSON{}), b.oneClaims), member),
+			bad(name+", escaped name", b.ed.forge(t, escapedName(t, header.with(name, value), name), b.oneClaims), member))
+	}
+	stranger := newEd25519(t, "stranger")
+	cases = append(cases,
+		bad("own key in jwk", stranger.forge(t, header.with("jwk", stranger.jwk), b.oneClaims), member),
+		bad("own key behind jku", stranger.forge(t, stranger.header().with("jku", url), b.oneClaims), member),
+		bad("crit empty", b.ed.forge(t, header.with("crit", []string{}), b.oneClaims), member))
+	for name, typ := range map[string]any{
+		"JWE": "JWE", "empty": "", "null": nullJSON{}, "number": 1, "array": []string{"JWT"}, "JWT with a space": "JWT ",
+		"logout+jwt": "logout+jwt", "dpop+jwt": "dpop+jwt", "text/jwt": "text/jwt", "twice": "application/application/jwt",
+	} {
+		cases = append(cases, bad("typ "+name, b.ed.forge(t, header.with("typ", typ), b.oneClaims), "typ is not"))
+	}
+	return cases
+}
+
+// escapedName writes the member's first letter as an escape, which is the same name to every JSON reader.
+func escapedName(t *testing.T, m members, name string) string {
+	t.Helper()
+	return strings.Replace(string(encode(t, m)), `"`+name+`"`, fmt.Sprintf(`"\u%04x%s"`, name[0], name[1:]), 1)
+}
+
+func badSignatures(t *testing.T, b *bench) []refused {
+	t.Helper()
+	const signature = "signature"
+	good := b.ed.token(t, b.oneClaims)
+	part := strings.Split(good, ".")
+	claims := b64(encode(t, b.oneClaims.with("sub", "mallory")))
+	forge := func(base *forgeKey, sign func(input []byte) []byte) string {
+		return (&forgeKey{sign: sign}).forge(t, base.header(), b.oneClaims)
+	}
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	cases := []refused{
+		bad("claims of another token", part[0]+"."+claims+"."+part[2], signature),
+		bad("header of another token", b64(encode(t, b.ed.header().with("typ", nil)))+"."+part[1]+"."+part[2], signature),
+		bad("signature of another token", part[0]+"."+part[1]+"."+strings.Split(b.ed.token(t, goodClaims(issuerTwo)), ".")[2], signature),
+		bad("one bit", forge(b.ed, func(in []byte) []byte { s := b.ed.sign(in); s[10] ^= 1; return s }), signature),
+		bad("short", forge(b.ed, func(in []byte) []byte { return b.ed.sign(in)[:63] }), signature),
+		bad("long", forge(b.ed, func(in []byte) []byte { return append(b.ed.sign(in), 0) }), signature),
+		bad("zeros, EdDSA", forge(b.ed, func([]byte) []byte { return make([]byte, 64) }), signature),
+		bad("zeros, ES256 (CVE-2022-21449)", forge(b.ec, func([]byte) []byte { return make([]byte, 64) }), signature),
+		bad("ES256 as ASN.1", forge(b.ec, func(in []byte) []byte { return asn1Of(t, b.ec.sign(in)) }), signature),
+		bad("ES256 short", forge(b.ec, func(in []byte) []byte { return b.ec.sign(in)[:63] }), signature),
+		bad("ES256 with zero in front", forge(b.ec, func(in []byte) []byte { return append([]byte{0, 0}, b.ec.sign(in)...) }), signature),
+		bad("ES256 beyond the order", forge(b.ec, func(in []byte) []byte { return beyondOrder(b.ec.sign(in)) }), signature),
+		bad("RSA under EdDSA", forge(b.ed, func(in []byte) []byte {
+			digest := sha256.Sum256(in)
+			s, err := rsa.SignPKCS1v15(rand.Reader, private, 5, digest[:])
+			require.NoError(t, err)
+			return s
+		}), signature),
+	}
+	return cases
+}
+
+func asn1Of(t *testing.T, signature []byte) []byte {
+	t.Helper()
+	der, err := asn1.Marshal(struct{ R, S *big.Int }{
+		new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:]),
+	})
+	require.NoError(t, err)
+	return der
+}
+
+// beyondOrder sets s to all ones, which is more than the order of the group.
+func beyondOrder(signature []byte) []byte {
+	for i := 32; i < 64; i++ {
+		signature[i] = 0xff
+	}
+	return signature
+}
+
+func badClaims(t *testing.T, b *bench) []refused {
+	t.Helper()
+	const aud, iss, sub, did, jti = "aud is missing", "iss is missing", "sub is missing", "did is missing", "jti is not"
+	var cases []refused
+	change := func(claim, text string, values map[string]any) {
+		for name, value := range values {
+			cases = append(cases, bad(claim+" "+name, b.ed.token(t, b.oneClaims.with(claim, value)), text))
+		}
+	}
+	change("iss", iss, map[string]any{
+		"missing": nil, "null": nullJSON{}, "empty": "", "of a stranger": "https://evil.example", "number": 1,
+		"array": []string{issuerOne}, "with a slash behind": issuerOne + "/", "in capitals": strings.ToUpper(issuerOne),
+		"with a space behind": issuerOne + " ",
+	})
+	change("aud", aud, map[string]any{
+		"missing": nil, "null": nullJSON{}, "empty": "", "of another": "payments", "empty array": []string{}, "number": 1,
+		"array of others": []string{"web", "payments"}, "array with a number": []any{"parley", 1}, "object": members{"parley": 1},
+		"array with null": []any{"parley", nil}, "nested array": []any{[]string{"parley"}}, "in capitals": "PARLEY",
+		"two in one string": "parley web", "with more behind": "parley2",
+	})
+	ids := map[string]any{
+		"missing": nil, "null": nullJSON{}, "empty": "", "number": 7, "array": []string{"alice"}, "of 65 bytes": strings.Repeat("a", 65),
+		"of 66 bytes in 33 letters": strings.Repeat("é", 33), "with a line end": "a\nb", "with NUL": "a\x00", "with DEL": "a\x7f",
+		"with a C1 control": "a\u0085", "bool": true,
+	}
+	change("sub", sub, ids)
+	change("did", did, ids)
+	change("jti", jti, map[string]any{"null": nullJSON{}, "number": 1, "of 257 bytes": strings.Repeat("j", 257)})
+	_ = ecdsa.PublicKey{}
+	return cases
+}
+
+func badTimes(t *testing.T, b *bench) []refused {
+	t.Helper()
+	cases := []refused{
+		{"expired", b.ed.token(t, b.oneClaims.with("exp", start.Unix()-3600, "iat", start.Unix()-7200)), refusal.TokenExpired, "has expired"},
+		{"expired in 1970", b.ed.token(t, b.oneClaims.with("exp", 1, "iat", 0)), refusal.TokenExpired, "has expired"},
+		bad("expired and for another audience", b.ed.token(t, b.oneClaims.with("exp", start.Unix()-60, "aud", "x")), "aud"),
+		bad("expired and badly signed", b.other.forge(t, b.ed.header(), b.oneClaims.with("exp", start.Unix()-60)), "signature"),
+		bad("exp at iat", b.ed.token(t, b.oneClaims.with("exp", start.Unix(), "iat", start.Unix())), "exp is not after its iat"),
+		bad("exp before iat", b.ed.token(t, b.oneClaims.with("iat", start.Unix()+10, "exp", start.Unix()+5)), "exp is not after its iat"),
+		bad("lifetime over 30 days", b.ed.token(t, b.oneClaims.with("iat", start.Unix(), "exp", start.Unix()+30*86400+1)), "longest lifetime"),
+		bad("exp in the year 9999", b.ed.token(t, b.oneClaims.with("exp", 253402300799)), "longest lifetime"),
+		bad("iat in the future", b.ed.token(t, b.oneClaims.with("iat", start.Unix()+3600, "exp", start.Unix()+7200)), "iat is in the future"),
+		bad("nbf in the future", b.ed.token(t, b.oneClaims.with("nbf", start.Unix()+3600)), "not valid yet"),
+	}
+	for claim, text := range map[string]string{"exp": "exp is missing or not", "iat": "iat is missing or not", "nbf": "nbf is not a time"} {
+		values := map[string]any{
+			"null": nullJSON{}, "string": fmt.Sprint(start.Unix()), "RFC 3339": start.Format(time.RFC3339), "true": true,
+			"array": []int64{start.Unix()}, "object": members{}, "negative": -1, "huge": 1e30, "beyond a double": rawNumber("1e400"),
+			"beyond 64 bits": rawNumber("18446744073709551617"), "after 9999": 253402300800, "in milliseconds": start.UnixMilli() * 1000,
+			"minus zero point one": rawNumber("-0.1"), "empty string": "",
+		}
+		if claim != "nbf" {
+			values["missing"] = nil
+		}
+		for name, value := range values {
+			cases = append(cases, bad(claim+" "+name, b.ed.token(t, b.oneClaims.with(claim, value)), text))
+		}
+	}
+	return cases
+}
+
+// rawNumber is a number whose text JSON's encoder would not choose.
+type rawNumber string
+
+func (n rawNumber) MarshalJSON() ([]byte, error) { return []byte(n), nil }
+
+func badJSON(t *testing.T, b *bench) []refused {
+	t.Helper()
+	claims, header := string(encode(t, b.oneClaims)), string(encode(t, b.ed.header()))
+	// Two readers could disagree on each of these.
+	broken := map[string]func(good, first string) string{
+		"trailing data":         func(good, _ string) string { return good + "{}" },
+		"trailing letter":       func(good, _ string) string { return good + "x" },
+		"trailing NUL":          func(good, _ string) string { return good + "\x00" },
+		"cut off":               func(good, _ string) string { return good[:len(good)-1] },
+		"array around":          func(good, _ string) string { return "[" + good + "]" },
+		"null":                  func(string, string) string { return "null" },
+		"string":                func(string, string) string { return `"a.b"` },
+		"number":                func(string, string) string { return "1" },
+		"byte order mark":       func(good, _ string) string { return "\ufeff" + good },
+		"comment":               func(good, _ string) string { return "/**/" + good },
+		"trailing comma":        func(good, _ string) string { return good[:len(good)-1] + ",}" },
+		"single quotes":         func(good, _ string) string { return strings.ReplaceAll(good, `"`, `'`) },
+		"duplicate, same value": func(good, first string) string { return "{" + first + "," + good[1:] },
+		"duplicate, escaped":    func(good, first string) string { return "{" + fmt.Sprintf(`"\u%04x`, first[1]) + first[2:] + "," + good[1:] },
+		"invalid UTF-8":         func(good, _ string) string { return good[:len(good)-1] + ",\"x\":\"\xff\"}" },
+		"unpaired high half":    func(good, _ string) string { return good[:len(good)-1] + `,"x":"\ud800"}` },
+		"unpaired low half":     func(good, _ string) string { return good[:len(good)-1] + `,"x":"\udc00"}` },
+		"high half twice":       func(good, _ string) string { return good[:len(good)-1] + `,"x":"\ud800\ud800"}` },
+		"high half and letter":  func(good, _ string) string { return good[:len(good)-1] + `,"x":"\ud800abcdef"}` },
+		"half in a name":        func(good, _ string) string { return good[:len(good)-1] + `,"\ud800":1}` },
+	}
+	var cases []refused
+	for name, f := range broken {
+		cases = append(cases,
+			bad("claims: "+name, b.ed.token(t, f(claims, `"sub":"mallory"`)), "claims are not"),
+			bad("header: "+name, b.ed.forge(t, f(header, `"alg":"none"`), b.oneClaims), "header is not"))
+	}
+	return append(cases,
+		bad("duplicate exp", b.ed.token(t, fmt.Sprintf(`{"exp":%d,%s`, start.Unix()+9999, claims[1:])), "claims are not"),
+		bad("claims in other letters", b.ed.token(t, strings.Replace(claims, `"exp"`, `"EXP"`, 1)), "exp is missing"),
+		bad("half a pair in the user id", b.ed.token(t, strings.Replace(claims, `"alice"`, `"\udfff"`, 1)), "claims are not"),
+		bad("claims deeply nested", b.ed.token(t, strings.Repeat("[", 2000)), "claims are not"),
+		bad("nested token", b.ed.token(t, "eyJhbGciOiJub25lIn0.e30."), "claims are not"))
+}
+
+// No address in a token is ever asked for anything.
+func TestVerifyNeverFollowsAToken(t *testing.T) {
+	var requests atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests.Add(1) }))
+	defer server.Close()
+	b := newBench(t)
+	for _, c := range badHeaders(t, b, server.URL) {
+		refuses(t, b.verifier, c.raw, c.reason, c.text)
+	}
+	for _, iss := range []string{server.URL, server.URL + "/.well-known/openid-configuration"} {
+		refuses(t, b.verifier, b.ed.token(t, b.oneClaims.with("iss", iss)), refusal.TokenInvalid, "iss")
+	}
+	refuses(t, b.verifier, b.ed.forge(t, b.ed.header().with("kid", server.URL), b.oneClaims), refusal.TokenInvalid, "key is not")
+	require.Zero(t, requests.Load())
+}
