@@ -1,0 +1,150 @@
+package storage
+
+import (
+	"context"
+	"errors"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/parley-im/parley/gen/sqlc"
+	"github.com/parley-im/parley/server/message"
+	"github.com/parley-im/parley/server/session"
+	"github.com/parley-im/parley/server/state"
+)
+
+// States implements state.Store.
+type States struct{ *DB }
+
+// Change implements state.Store. The lock and what is read under it travel together; the row stays locked for two round
+// trips and the commit, which matters because the user's own sends wait for it with their session locked.
+func (s States) Change(ctx context.Context, userID string, sessionID uuid.UUID,
+	fn func(ctx context.Context, l state.Ledger) error,
+) error {
+	return s.InTx(ctx, func(tx pgx.Tx) error {
+		l := &stateLedger{q: s.q, tx: tx, userID: userID, sessionID: sessionID}
+		var batch pgx.Batch
+		batch.Queue(sqlc.StateLock, userID, sessionID)
+		batch.Queue(sqlc.StateStanding, userID, sessionID).QueryRow(func(row pgx.Row) error {
+			var err error
+			l.standing, l.found, err = scanStanding(row)
+			return err
+		})
+		if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+			return err
+		}
+		return fn(ctx, l)
+	})
+}
+
+// Standing implements state.Store.
+func (s States) Standing(ctx context.Context, userID string, sessionID uuid.UUID) (state.Standing, bool, error) {
+	st, ok, err := scanStanding(s.pool.QueryRow(ctx, sqlc.StateStanding, userID, sessionID))
+	return st, ok, Fault(err)
+}
+
+func scanStanding(row pgx.Row) (st state.Standing, ok bool, err error) {
+	var r sqlc.StateStandingRow
+	err = row.Scan(&r.ReadSeq, &r.DeletedToSeq, &r.MarkedUnread, &r.Active, &r.LastSeq, &r.Visible)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return st, false, nil
+	}
+	if err != nil {
+		return st, false, err
+	}
+	st = state.Standing{
+		Head: r.LastSeq, Active: r.Active, ReadSeq: r.ReadSeq, DeletedToSeq: r.DeletedToSeq, MarkedUnread: r.MarkedUnread,
+	}
+	for _, v := range r.Visible { // in canonical form: from included, to excluded or infinite
+		i := session.Interval{From: v.Lower.Int64, To: session.Open}
+		if v.Upper.Valid {
+			i.To = v.Upper.Int64 - 1
+		}
+		st.Visible = append(st.Visible, i)
+	}
+	return st, true, nil
+}
+
+// Views implements state.Store.
+func (s States) Views(ctx context.Context, userID string, sessionIDs []uuid.UUID) ([]state.View, error) {
+	rows, err := s.q.StateViews(ctx, s.pool, sqlc.StateViewsParams{UserID: userID, SessionIds: sessionIDs})
+	if err != nil {
+		return nil, Fault(err)
+	}
+	views := make([]state.View, 0, len(rows))
+	for _, r := range rows {
+		views = append(views, state.View(r))
+	}
+	return views, nil
+}
+
+// Unread implements state.Store.
+func (s States) Unread(ctx context.Context, userID string) ([]state.View, error) {
+	rows, err := s.q.StateUnreadList(ctx, s.pool, userID)
+	if err != nil {
+		return nil, Fault(err)
+	}
+	views := make([]state.View, 0, len(rows))
+	for _, r := range rows {
+		views = append(views, state.View{
+			SessionID: r.SessionID, Active: true, ReadSeq: r.ReadSeq, DeletedToSeq: r.DeletedToSeq,
+			MarkedUnread: r.MarkedUnread, Unread: r.Unread,
+		})
+	}
+	return views, nil
+}
+
+// Exceptions implements state.Store.
+func (s States) Exceptions(ctx context.Context, userID string, ranges []message.Range) ([]state.Exception, error) {
+	arg := sqlc.StateExceptionsParams{UserID: userID}
+	for _, r := range ranges {
+		arg.SessionIds = append(arg.SessionIds, r.SessionID)
+		arg.FromSeqs = append(arg.FromSeqs, r.From)
+		arg.ToSeqs = append(arg.ToSeqs, r.To)
+	}
+	rows, err := s.q.StateExceptions(ctx, s.pool, arg)
+	if err != nil {
+		return nil, Fault(err)
+	}
+	out := make([]state.Exception, 0, len(rows))
+	for _, r := range rows {
+		out = append(out, state.Exception{SessionID: r.SessionID, Seq: r.SeqID, Read: r.IsRead, Deleted: r.IsDelete})
+	}
+	return out, nil
+}
+
+// Entries implements state.Store.
+func (s States) Entries(ctx context.Context, userID string, sessionID uuid.UUID, in []session.Interval) (
+	e state.Entries, ok bool, err error,
+) {
+	arg := sqlc.StateEntriesParams{UserID: userID, SessionID: sessionID}
+	arg.FromSeqs, arg.ToSeqs = bounds(in)
+	rows, err := s.q.StateEntries(ctx, s.pool, arg)
+	if err != nil || len(rows) == 0 {
+		return e, false, Fault(err)
+	}
+	e.ReadSeq, e.DeletedToSeq = rows[0].ReadSeq, rows[0].DeletedToSeq
+	e.List = make([]state.Entry, 0, len(rows))
+	for _, r := range rows {
+		e.List = append(e.List, state.Entry{
+			Seq: r.SeqID, MessageID: r.MsgID, Own: r.Own, Countable: r.Countable, Read: r.IsRead, Deleted: r.IsDelete,
+		})
+	}
+	return e, true, nil
+}
+
+// Readers implements state.Store.
+func (s States) Readers(ctx context.Context, sessionID uuid.UUID, seq int64, after string, maxUsers int) (int64, []string, error) {
+	r, err := s.q.StateReaders(ctx, s.pool, sqlc.StateReadersParams{
+		SessionID: sessionID, Seq: seq, AfterUser: after, MaxUsers: int32(maxUsers), //nolint:gosec // at most state.MaxPage + 1
+	})
+	return r.Total, r.UserIds, Fault(err)
+}
+
+// bounds turns intervals into the ranges (from, to] that queries take.
+func bounds(in []session.Interval) (from, to []int64) {
+	for _, i := range in {
+		from, to = append(from, i.From-1), append(to, i.To)
+	}
+	return from, to
+}
