@@ -127,11 +127,11 @@ $(TOOLS)/golangci-lint: tools/lint/go.mod tools/lint/go.sum
 	@echo "building golangci-lint (once, some minutes)"
 	@$(call install-tool,tools/lint,,tool)
 
-# `npm install` and not `npm ci`: buf's packages for some platforms are missing from the lock file where a registry does
-# not have them, and `npm ci` refuses that. All versions are exact either way.
+# The lock file names buf's packages for all platforms, as `npm ci` wants it; those that the registry it was made with
+# did not have are in it without a hash.
 $(TOOLS)/buf: tools/buf/package.json tools/buf/package-lock.json
 	@command -v npm >/dev/null || { echo "npm is missing: install Node 20 or newer" >&2; exit 1; }
-	@cd tools/buf && npm install --no-save --ignore-scripts --loglevel=error >/dev/null
+	@cd tools/buf && npm ci --ignore-scripts --loglevel=error >/dev/null
 	@mkdir -p $(TOOLS) && ln -sfn ../../tools/buf/node_modules/.bin/buf $@ && touch -h $@
 
 .PHONY: .tools/bin/withdb

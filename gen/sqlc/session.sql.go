@@ -106,7 +106,7 @@ func (q *Queries) MemberGet(ctx context.Context, db DBTX, arg MemberGetParams) (
 	return i, err
 }
 
-const MemberJoin = `-- name: MemberJoin :exec
+const MemberJoin = `-- name: MemberJoin :one
 WITH joined AS (
     INSERT INTO user_to_session AS m (user_id, session_id, role, joined_seq, visible_seq)
     SELECT u.user_id, $1, $2, $3::bigint, CASE WHEN $4::boolean THEN 1 ELSE $3::bigint END
@@ -120,6 +120,7 @@ WITH joined AS (
 )
 UPDATE session s SET member_count = s.member_count + (SELECT count(*) FROM joined)
 WHERE s.session_id = $1
+RETURNING s.member_count
 `
 
 type MemberJoinParams struct {
@@ -131,19 +132,21 @@ type MemberJoinParams struct {
 }
 
 // Makes users members from the entry seq on. Who was one before keeps what they could see, as an earlier range; where
-// the whole log is shown that is part of it anyway. Members stay as they are.
-func (q *Queries) MemberJoin(ctx context.Context, db DBTX, arg MemberJoinParams) error {
-	_, err := db.Exec(ctx, MemberJoin,
+// the whole log is shown that is part of it anyway. Members stay as they are. Returns how many members there are now.
+func (q *Queries) MemberJoin(ctx context.Context, db DBTX, arg MemberJoinParams) (int32, error) {
+	row := db.QueryRow(ctx, MemberJoin,
 		arg.SessionID,
 		arg.Role,
 		arg.Seq,
 		arg.FromStart,
 		arg.UserIds,
 	)
-	return err
+	var member_count int32
+	err := row.Scan(&member_count)
+	return member_count, err
 }
 
-const MemberLeave = `-- name: MemberLeave :exec
+const MemberLeave = `-- name: MemberLeave :one
 WITH ended AS (
     UPDATE user_to_session m SET left_seq = $2::bigint
     WHERE m.user_id = $3 AND m.session_id = $1 AND m.left_seq IS NULL
@@ -151,6 +154,7 @@ WITH ended AS (
 )
 UPDATE session s SET member_count = s.member_count - (SELECT count(*) FROM ended)
 WHERE s.session_id = $1
+RETURNING s.member_count
 `
 
 type MemberLeaveParams struct {
@@ -159,10 +163,12 @@ type MemberLeaveParams struct {
 	UserID    string
 }
 
-// Ends a membership with the entry seq, the last that the user sees of it.
-func (q *Queries) MemberLeave(ctx context.Context, db DBTX, arg MemberLeaveParams) error {
-	_, err := db.Exec(ctx, MemberLeave, arg.SessionID, arg.Seq, arg.UserID)
-	return err
+// Ends a membership with the entry seq, the last that the user sees of it. Returns how many members there are now.
+func (q *Queries) MemberLeave(ctx context.Context, db DBTX, arg MemberLeaveParams) (int32, error) {
+	row := db.QueryRow(ctx, MemberLeave, arg.SessionID, arg.Seq, arg.UserID)
+	var member_count int32
+	err := row.Scan(&member_count)
+	return member_count, err
 }
 
 const MemberList = `-- name: MemberList :many

@@ -61,8 +61,8 @@ type Signer struct {
 // at a time, one wins and the others read it. A key file that other users of the machine can read is only logged as a
 // warning, since mounted secrets often are.
 func LoadOrCreateSigner(path string, cfg SignerConfig) (*Signer, error) {
-	if cfg.Issuer == "" || cfg.Audience == "" {
-		return nil, errors.New("signing keys: issuer and audience are needed")
+	if path == "" || cfg.Issuer == "" || cfg.Audience == "" {
+		return nil, errors.New("signing keys: path, issuer and audience are needed")
 	}
 	if cfg.MaxTTL < 0 {
 		return nil, errors.New("signing keys: the longest lifetime is negative")

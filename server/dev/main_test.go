@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -53,7 +54,7 @@ func runHelper(dir string) error {
 // openDir returns a new directory that every user can enter; t.TempDir's parent is closed to others.
 func openDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "parley-dev-test-")
+	dir, err := os.MkdirTemp("", "parley-dev-test-") //nolint:usetesting // see above
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	require.NoError(t, os.Chmod(dir, 0o755))
@@ -86,4 +87,22 @@ func gone(pid int) bool {
 	}
 	_, state, _ := strings.Cut(string(stat), ") ")
 	return strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X")
+}
+
+func chown(t *testing.T, path string, to *user.User) {
+	t.Helper()
+	uid, err := strconv.Atoi(to.Uid)
+	require.NoError(t, err)
+	gid, err := strconv.Atoi(to.Gid)
+	require.NoError(t, err)
+	require.NoError(t, os.Chown(path, uid, gid))
+}
+
+func requireOwner(t *testing.T, want *user.User, path string) {
+	t.Helper()
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	st, ok := info.Sys().(*syscall.Stat_t)
+	require.True(t, ok)
+	require.Equal(t, want.Uid, strconv.FormatUint(uint64(st.Uid), 10))
 }

@@ -50,7 +50,7 @@ func placePostgres(ctx context.Context, dataDir string, log *slog.Logger) (strin
 		return "", account{}, err
 	}
 	if blocked != "" {
-		if dir, err = makeElsewhere(dataDir); err != nil {
+		if dir, err = makeElsewhere(dataDir, as); err != nil {
 			return "", account{}, err
 		}
 		if err := os.WriteFile(pointer, []byte(dir+"\n"), 0o644); err != nil {
@@ -84,11 +84,12 @@ func makeDataDir(dir string) (string, error) {
 	return filepath.EvalSymlinks(dir)
 }
 
-// makeElsewhere makes a new directory that anybody can get to, for the data of dataDir: a temporary one if dataDir is
+// makeElsewhere makes a new directory that as can get to, for the data of dataDir: a temporary one if dataDir is
 // temporary itself, else a lasting one.
-func makeElsewhere(dataDir string) (string, error) {
+func makeElsewhere(dataDir string, as account) (string, error) {
 	if tmp, err := filepath.EvalSymlinks(os.TempDir()); err == nil {
-		if rel, err := filepath.Rel(tmp, dataDir); err == nil && filepath.IsLocal(rel) {
+		rel, err := filepath.Rel(tmp, dataDir)
+		if blocked, enterErr := as.canEnter(tmp); errors.Join(err, enterErr) == nil && blocked == "" && filepath.IsLocal(rel) {
 			return os.MkdirTemp(tmp, "parley-")
 		}
 	}

@@ -2,7 +2,9 @@ package dev_test
 
 import (
 	"context"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -134,4 +136,19 @@ func TestPostgresStartEndsWithItsContext(t *testing.T) {
 	cancel(context.DeadlineExceeded)
 	_, err := dev.StartPostgres(ctx, dev.PostgresOptions{DataDir: openDir(t)})
 	require.Error(t, err)
+}
+
+// After a restart of a container some other process has the number that the dead server had.
+func TestPostgresStartsOverALockFileOfTheDead(t *testing.T) {
+	dir := openDir(t)
+	p := startPostgres(t, dev.PostgresOptions{DataDir: dir})
+	lock := filepath.Join(dir, "postgres", "data", "postmaster.pid")
+	text, err := os.ReadFile(lock)
+	require.NoError(t, err)
+	require.NoError(t, p.Kill())
+
+	_, rest, _ := strings.Cut(string(text), "\n")
+	require.NoError(t, os.WriteFile(lock, []byte(strconv.Itoa(os.Getppid())+"\n"+rest), 0o600))
+	require.NoError(t, p.Restart(t.Context()))
+	require.NoError(t, connect(t, p.URL()).Ping(t.Context()))
 }

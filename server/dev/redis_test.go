@@ -2,6 +2,7 @@ package dev_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -114,7 +115,7 @@ func TestRedisStandInExpiresKeys(t *testing.T) {
 	c := client(t, r.URL())
 	require.NoError(t, c.Set(t.Context(), "brief", "x", 50*time.Millisecond).Err())
 	require.NoError(t, c.Set(t.Context(), "lasting", "x", 0).Err())
-	require.Eventually(t, func() bool { return c.Get(t.Context(), "brief").Err() == redis.Nil },
+	require.Eventually(t, func() bool { return errors.Is(c.Get(t.Context(), "brief").Err(), redis.Nil) },
 		5*time.Second, 10*time.Millisecond)
 	require.NoError(t, c.Get(t.Context(), "lasting").Err())
 	require.NoError(t, r.Restart(t.Context()))

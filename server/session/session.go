@@ -79,6 +79,14 @@ type Membership struct {
 // Active reports whether the user is a member now.
 func (m Membership) Active() bool { return m.LeftSeq == 0 }
 
+// VisibleFrom returns the first seq that the user can see in the present or, after its end, the last membership.
+func (m Membership) VisibleFrom() int64 {
+	if len(m.Visible) == 0 {
+		return 0
+	}
+	return m.Visible[len(m.Visible)-1].From
+}
+
 // directNamespace makes the ids of direct sessions differ from all other name-based UUIDs.
 var directNamespace = uuid.MustParse("8f1d3c5a-2f5e-5c0b-9f53-6f2d5b1a7e90")
 

@@ -56,19 +56,18 @@ func (s *Messages) Append(ctx context.Context, drafts []message.Draft, now time.
 }
 
 func (s *Messages) appendOnce(ctx context.Context, drafts []message.Draft, now time.Time) ([]committer.Outcome, error) {
-	var batch pgx.Batch
-	made := s.queueEnsure(&batch, drafts, now)
-	batch.Queue(sqlc.SessionLockMany, sessionsOf(drafts))
-	p := appendParams(drafts)
-	batch.Queue(sqlc.MessageAppendBatch, p.SessionIds, p.MsgIds, p.UserIds, p.DeviceIds, p.Types, p.Contents, p.Digests,
-		p.Replies, p.Peers, now)
+	var batch pipeline
+	made := s.queueEnsure(ctx, &batch, drafts, now)
+	batch.queued(s.q.SessionLockMany(ctx, &batch, sessionsOf(drafts)))
+	_, queued := s.q.MessageAppendBatch(ctx, &batch, appendParams(drafts, now))
+	batch.queued(queued)
 
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Release()
-	br := conn.SendBatch(ctx, &batch)
+	br := conn.SendBatch(ctx, &batch.Batch)
 	for range batch.Len() - 1 {
 		if _, err := br.Exec(); err != nil {
 			return nil, errors.Join(err, br.Close())
@@ -86,7 +85,7 @@ func (s *Messages) appendOnce(ctx context.Context, drafts []message.Draft, now t
 }
 
 // queueEnsure queues the making of direct sessions that are not known to exist and returns their ids.
-func (s *Messages) queueEnsure(batch *pgx.Batch, drafts []message.Draft, now time.Time) []uuid.UUID {
+func (s *Messages) queueEnsure(ctx context.Context, batch *pipeline, drafts []message.Draft, now time.Time) []uuid.UUID {
 	var ids []uuid.UUID
 	var lows, highs []string
 	for _, d := range drafts {
@@ -97,7 +96,8 @@ func (s *Messages) queueEnsure(batch *pgx.Batch, drafts []message.Draft, now tim
 		ids, lows, highs = append(ids, d.SessionID), append(lows, low), append(highs, high)
 	}
 	if len(ids) > 0 {
-		batch.Queue(sqlc.SessionEnsureDirect, ids, lows, highs, now)
+		batch.queued(s.q.SessionEnsureDirect(ctx, batch, sqlc.SessionEnsureDirectParams{
+			SessionIds: ids, Lows: lows, Highs: highs, Now: now}))
 	}
 	return ids
 }
@@ -114,7 +114,8 @@ func sessionsOf(drafts []message.Draft) []uuid.UUID {
 	return ids
 }
 
-func appendParams(drafts []message.Draft) (p sqlc.MessageAppendBatchParams) {
+func appendParams(drafts []message.Draft, now time.Time) (p sqlc.MessageAppendBatchParams) {
+	p.Now = now
 	for _, d := range drafts {
 		p.SessionIds = append(p.SessionIds, d.SessionID)
 		p.MsgIds = append(p.MsgIds, d.MessageID)

@@ -33,13 +33,18 @@ func CodecOf(contentType string) Codec {
 	return Proto
 }
 
-// HandlerOptions are the codecs for connect's handlers.
+// Codecs are the codecs for connect's handlers.
+func Codecs() []connect.Codec {
+	return []connect.Codec{protoCodec{}, jsonCodec{name: "json"}, jsonCodec{name: "json; charset=utf-8"}}
+}
+
+// HandlerOptions makes connect's handlers use the codecs.
 func HandlerOptions() []connect.HandlerOption {
-	return []connect.HandlerOption{
-		connect.WithCodec(protoCodec{}),
-		connect.WithCodec(jsonCodec{name: "json"}),
-		connect.WithCodec(jsonCodec{name: "json; charset=utf-8"}),
+	var out []connect.HandlerOption
+	for _, c := range Codecs() {
+		out = append(out, connect.WithCodec(c))
 	}
+	return out
 }
 
 func notProto(v any) error { return fmt.Errorf("%T is no protobuf message", v) }

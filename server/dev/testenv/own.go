@@ -10,15 +10,15 @@ import (
 
 // DataDir returns a directory for servers of the test's own, removed after it. Unlike t.TempDir every user can enter
 // it, so that PostgreSQL can keep its data there when root runs the tests.
-func DataDir(t testing.TB) string {
-	t.Helper()
+func DataDir(tb testing.TB) string {
+	tb.Helper()
 	dir, err := MakeDir()
 	if err != nil {
-		t.Fatalf("testenv: %v", err)
+		tb.Fatalf("testenv: %v", err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := os.RemoveAll(dir); err != nil {
-			t.Errorf("testenv: %v", err)
+			tb.Errorf("testenv: %v", err)
 		}
 	})
 	return dir
@@ -26,9 +26,9 @@ func DataDir(t testing.TB) string {
 
 // OwnPostgres starts a server for this test alone, which may kill and restart it, with TCP on and its database
 // migrated. It takes about a second and is stopped after the test. settings go over PostgresOptions's.
-func OwnPostgres(t testing.TB, settings map[string]string) *dev.Postgres {
-	t.Helper()
-	o := PostgresOptions(DataDir(t))
+func OwnPostgres(tb testing.TB, settings map[string]string) *dev.Postgres {
+	tb.Helper()
+	o := PostgresOptions(DataDir(tb))
 	o.TCP = true
 	for name, value := range settings {
 		o.Settings[name] = value
@@ -37,39 +37,39 @@ func OwnPostgres(t testing.TB, settings map[string]string) *dev.Postgres {
 	defer cancel()
 	p, err := dev.StartPostgres(ctx, o)
 	if err != nil {
-		unavailable(t, err)
+		unavailable(tb, err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		ctx, cancel := step()
 		defer cancel()
 		if err := p.Stop(ctx); err != nil {
-			t.Errorf("testenv: %v", err)
+			tb.Errorf("testenv: %v", err)
 		}
 	})
 	if err := db.Migrate(ctx, p.URL()); err != nil {
-		t.Fatalf("testenv: %v", err)
+		tb.Fatalf("testenv: %v", err)
 	}
 	return p
 }
 
 // OwnRedis starts a redis-server for this test alone, which may flush, pause, kill and restart it, with TCP on and
 // without persistence. It is stopped after the test. settings are those of redis.conf; nil means the defaults.
-func OwnRedis(t testing.TB, settings map[string]string) *dev.Redis {
-	t.Helper()
-	o := RedisOptions(DataDir(t))
+func OwnRedis(tb testing.TB, settings map[string]string) *dev.Redis {
+	tb.Helper()
+	o := RedisOptions(DataDir(tb))
 	o.TCP = true
 	o.Settings = settings
 	ctx, cancel := step()
 	defer cancel()
 	r, err := dev.StartRedis(ctx, o)
 	if err != nil {
-		unavailable(t, err)
+		unavailable(tb, err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		ctx, cancel := step()
 		defer cancel()
 		if err := r.Stop(ctx); err != nil {
-			t.Errorf("testenv: %v", err)
+			tb.Errorf("testenv: %v", err)
 		}
 	})
 	return r

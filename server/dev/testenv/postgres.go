@@ -25,63 +25,63 @@ const maxPoolConns = 16
 
 // Postgres returns a pool on a migrated database of this test's own. Both are gone after the test; connections that
 // the test did not give back by then fail it.
-func Postgres(t testing.TB) *pgxpool.Pool {
-	t.Helper()
-	config, err := pgxpool.ParseConfig(PostgresURL(t))
+func Postgres(tb testing.TB) *pgxpool.Pool {
+	tb.Helper()
+	config, err := pgxpool.ParseConfig(PostgresURL(tb))
 	if err != nil {
-		t.Fatalf("testenv: %v", err)
+		tb.Fatalf("testenv: %v", err)
 	}
 	config.MaxConns = maxPoolConns
 	ctx, cancel := step()
 	defer cancel()
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
-		t.Fatalf("testenv: open a pool: %v", err)
+		tb.Fatalf("testenv: open a pool: %v", err)
 	}
-	t.Cleanup(func() { closePool(t, pool) })
+	tb.Cleanup(func() { closePool(tb, pool) })
 	return pool
 }
 
 // PostgresURL returns the URL of a migrated database of this test's own, for tests that open pools or start servers
 // themselves. It is dropped after the test, connections or not.
-func PostgresURL(t testing.TB) string {
-	t.Helper()
+func PostgresURL(tb testing.TB) string {
+	tb.Helper()
 	server, err := shared.postgresURL()
 	if err != nil {
-		unavailable(t, err)
+		unavailable(tb, err)
 	}
 	template, err := ready.template(server)
 	if err != nil {
-		t.Fatalf("testenv: make the template database: %v", err)
+		tb.Fatalf("testenv: make the template database: %v", err)
 	}
-	return makeDatabase(t, server, " TEMPLATE "+template)
+	return makeDatabase(tb, server, " TEMPLATE "+template)
 }
 
 // EmptyPostgresURL returns the URL of an empty database of this test's own, for tests of the migrations.
-func EmptyPostgresURL(t testing.TB) string {
-	t.Helper()
+func EmptyPostgresURL(tb testing.TB) string {
+	tb.Helper()
 	server, err := shared.postgresURL()
 	if err != nil {
-		unavailable(t, err)
+		unavailable(tb, err)
 	}
-	return makeDatabase(t, server, "")
+	return makeDatabase(tb, server, "")
 }
 
 // makeDatabase makes a database on server, drops it after the test, and returns its URL.
-func makeDatabase(t testing.TB, server, clause string) string {
-	t.Helper()
+func makeDatabase(tb testing.TB, server, clause string) string {
+	tb.Helper()
 	name := "test_" + strings.ToLower(rand.Text())
 	if err := maintain(server, "CREATE DATABASE "+name+clause); err != nil {
-		t.Fatalf("testenv: make a database: %v", err)
+		tb.Fatalf("testenv: make a database: %v", err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := maintain(server, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)"); err != nil {
-			t.Errorf("testenv: drop a database: %v", err)
+			tb.Errorf("testenv: drop a database: %v", err)
 		}
 	})
 	address, err := withDatabase(server, name)
 	if err != nil {
-		t.Fatalf("testenv: %v", err)
+		tb.Fatalf("testenv: %v", err)
 	}
 	return address
 }
@@ -175,8 +175,8 @@ func withDatabase(server, name string) (string, error) {
 }
 
 // closePool closes pool, and fails the test instead of waiting for ever if connections are still out.
-func closePool(t testing.TB, pool *pgxpool.Pool) {
-	t.Helper()
+func closePool(tb testing.TB, pool *pgxpool.Pool) {
+	tb.Helper()
 	closed := make(chan struct{})
 	go func() {
 		pool.Close()
@@ -187,6 +187,6 @@ func closePool(t testing.TB, pool *pgxpool.Pool) {
 	select {
 	case <-closed:
 	case <-ctx.Done():
-		t.Errorf("testenv: %d connections of the pool are still in use after the test", pool.Stat().AcquiredConns())
+		tb.Errorf("testenv: %d connections of the pool are still in use after the test", pool.Stat().AcquiredConns())
 	}
 }

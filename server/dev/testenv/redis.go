@@ -10,16 +10,16 @@ import (
 
 // Redis returns the URL of a redis-server that other tests use at the same time, and a prefix for the keys and channels
 // of this test; keys with it are removed after the test. Never flush it: OwnRedis is for that.
-func Redis(t testing.TB) (url, prefix string) {
-	t.Helper()
+func Redis(tb testing.TB) (url, prefix string) {
+	tb.Helper()
 	url, err := shared.redisURL()
 	if err != nil {
-		unavailable(t, err)
+		unavailable(tb, err)
 	}
 	prefix = "test-" + rand.Text() + ":"
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := removeKeys(url, prefix); err != nil {
-			t.Errorf("testenv: remove the test's keys: %v", err)
+			tb.Errorf("testenv: remove the test's keys: %v", err)
 		}
 	})
 	return url, prefix

@@ -33,10 +33,11 @@ import (
 )
 
 const (
-	// PostgresVariable and RedisVariable name the shared servers' URLs. The role of the first must be allowed to create
-	// databases.
+	// PostgresVariable names the environment variable with the shared PostgreSQL's URL. Its role must be allowed to
+	// create databases.
 	PostgresVariable = "PARLEY_TEST_POSTGRES_URL"
-	RedisVariable    = "PARLEY_TEST_REDIS_URL"
+	// RedisVariable names the environment variable with the shared redis-server's URL.
+	RedisVariable = "PARLEY_TEST_REDIS_URL"
 )
 
 // patience bounds every single step: starting a server, making a database.
@@ -56,16 +57,16 @@ func Main(m *testing.M, options ...goleak.Option) {
 			code = 1
 		}
 	}
-	os.Exit(code)
+	os.Exit(code) //nolint:forbidigo // the main function of a test binary
 }
 
 // unavailable ends the test because err keeps it from what it needs: as skipped, or as failed in CI.
-func unavailable(t testing.TB, err error) {
-	t.Helper()
+func unavailable(tb testing.TB, err error) {
+	tb.Helper()
 	if os.Getenv("CI") == "true" {
-		t.Fatalf("needed for this test: %v", err)
+		tb.Fatalf("needed for this test: %v", err)
 	}
-	t.Skipf("needed for this test: %v", err)
+	tb.Skipf("needed for this test: %v", err)
 }
 
 // step returns a context for one step of setting up or cleaning up. It does not hang on the test's own, which has ended

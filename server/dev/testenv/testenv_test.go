@@ -2,6 +2,7 @@ package testenv_test
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -91,8 +92,8 @@ func TestOwnServersCanBeKilled(t *testing.T) {
 
 func TestDirectoriesOfTheDeadAreRemoved(t *testing.T) {
 	// No process has this number: the kernel's largest is 2^22.
-	dead, err := os.MkdirTemp("", "parley-testenv-99999999-")
-	require.NoError(t, err)
+	dead := filepath.Join(os.TempDir(), "parley-testenv-99999999-x")
+	require.NoError(t, os.MkdirAll(dead, 0o700))
 	alive := testenv.DataDir(t)
 	require.NoDirExists(t, dead)
 	testenv.DataDir(t)

@@ -1,0 +1,46 @@
+-- The devices of users. Registering and revoking run under the user's lock (UserLock).
+
+-- name: DeviceGet :one
+SELECT device_id, platform, push_target, display_name, created_at, last_seen_at, (revoked_at IS NOT NULL)::boolean AS revoked
+FROM user_to_device WHERE user_id = @user_id AND device_id = @device_id;
+
+-- name: DeviceCount :one
+-- How many devices of a user are not revoked.
+SELECT count(*) FROM user_to_device WHERE user_id = @user_id AND revoked_at IS NULL;
+
+-- name: DevicePut :exec
+-- Makes a device, or replaces what is known of it.
+INSERT INTO user_to_device (user_id, device_id, platform, push_target, display_name, created_at)
+VALUES (@user_id, @device_id, @platform, @push_target, @display_name, @created_at)
+ON CONFLICT (user_id, device_id) DO UPDATE
+    SET platform = excluded.platform, push_target = excluded.push_target, display_name = excluded.display_name;
+
+-- name: DeviceList :many
+-- A user's devices that are not revoked.
+SELECT device_id, platform, push_target, display_name, created_at, last_seen_at
+FROM user_to_device WHERE user_id = @user_id AND revoked_at IS NULL ORDER BY device_id;
+
+-- name: DeviceRevoke :execrows
+-- Ends a device, and forgets how to reach it. Since when stays as it is where it is revoked already. No rows: no such
+-- device.
+UPDATE user_to_device SET revoked_at = coalesce(revoked_at, @now::timestamptz), push_target = ''
+WHERE user_id = @user_id AND device_id = @device_id;
+
+-- name: DeviceSetSeen :exec
+UPDATE user_to_device SET last_seen_at = greatest(last_seen_at, @now::timestamptz)
+WHERE user_id = @user_id AND device_id = @device_id AND revoked_at IS NULL;
+
+-- name: DeviceAccess :one
+-- Whether a device may call. No row: no such user.
+SELECT (u.deactivated_at IS NOT NULL)::boolean AS deactivated, (d.device_id IS NOT NULL)::boolean AS known,
+    (d.revoked_at IS NOT NULL)::boolean AS revoked
+FROM app_user u LEFT JOIN user_to_device d ON d.user_id = u.user_id AND d.device_id = @device_id
+WHERE u.user_id = @user_id;
+
+-- name: DeviceListRefused :many
+-- Of many pairs of a user and a device, those that may not call, by the rule of DeviceAccess.
+SELECT p.user_id::text AS user_id, p.device_id::text AS device_id, (u.deactivated_at IS NOT NULL)::boolean AS deactivated
+FROM (SELECT unnest(@user_ids::text[]) AS user_id, unnest(@device_ids::text[]) AS device_id) p
+LEFT JOIN app_user u ON u.user_id = p.user_id
+LEFT JOIN user_to_device d ON d.user_id = p.user_id AND d.device_id = p.device_id
+WHERE u.deactivated_at IS NOT NULL OR d.device_id IS NULL OR d.revoked_at IS NOT NULL;

@@ -1,0 +1,45 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"time"
+)
+
+// RequestIDHeader is in every answer; quoting it finds the server's log lines of the call.
+const RequestIDHeader = "X-Request-Id"
+
+// front is the outermost layer: it makes the call, bounds its body and ends it.
+type front struct {
+	next    http.Handler
+	obs     *observer
+	timeout time.Duration // for the body to arrive
+}
+
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &call{id: newCallID(), started: time.Now(), writer: w, obs: f.obs}
+	w.Header().Set(RequestIDHeader, c.id)
+	ctx := context.WithValue(r.Context(), callKey{}, c)
+	r = r.WithContext(ctx)
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = newBody(r, c, f.timeout)
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			c.code = "internal"
+			if p != http.ErrAbortHandler { //nolint:errorlint // net/http compares so, too
+				f.obs.fault(ctx, c, panicked(p))
+			}
+			f.obs.end(ctx, c)
+			// Whether an answer has begun is not known here, so the connection is cut instead of answered.
+			panic(http.ErrAbortHandler)
+		}
+		f.obs.end(ctx, c)
+	}()
+	f.next.ServeHTTP(w, r)
+}
+
+// panicked makes an error of what recover returned, with the stack.
+func panicked(p any) error { return fmt.Errorf("panic: %v\n%s", p, debug.Stack()) }

@@ -1,0 +1,51 @@
+package rpc
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Bounds of a connection. There is no Read- or WriteTimeout: they would span a whole stream and cut it. Instead the body
+// has a deadline of its own (body.go), and so has each write to a stream.
+const (
+	readHeaderTimeout = 10 * time.Second
+	idleTimeout       = 120 * time.Second
+	maxHeaderBytes    = 16 << 10
+	// maxConcurrentStreams is how many calls an HTTP/2 connection may carry at once: a proxy in front of many devices
+	// needs more than the 250 that net/http allows.
+	maxConcurrentStreams = 1000
+	// pingAfter and pingTimeout find HTTP/2 peers that are gone without a word.
+	pingAfter   = 30 * time.Second
+	pingTimeout = 15 * time.Second
+)
+
+// NewHTTPServer returns a server for the handler that speaks HTTP/1.1 and HTTP/2, the latter without TLS when certs is
+// nil (h2c with prior knowledge, as gRPC and proxies use it). Call Serve, or ServeTLS with empty file names. base is the
+// context that all requests inherit from.
+func NewHTTPServer(base context.Context, h http.Handler, certs *Certificates, log *slog.Logger) *http.Server {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	s := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		Protocols:         &protocols,
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxConcurrentStreams, SendPingTimeout: pingAfter,
+			PingTimeout: pingTimeout},
+		// What net/http complains about is caused by clients: broken handshakes, resets.
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return base },
+	}
+	if certs == nil {
+		protocols.SetUnencryptedHTTP2(true)
+		return s
+	}
+	protocols.SetHTTP2(true)
+	s.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certs.Get}
+	return s
+}

@@ -1,0 +1,300 @@
+package storage_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jonboulle/clockwork"
+	"github.com/stretchr/testify/require"
+
+	"github.com/parley-im/parley/server/committer"
+	"github.com/parley-im/parley/server/dev/testenv"
+	"github.com/parley-im/parley/server/message"
+	"github.com/parley-im/parley/server/refusal"
+	"github.com/parley-im/parley/server/session"
+	"github.com/parley-im/parley/server/storage"
+)
+
+// nobody is a publisher that nobody listens to.
+type nobody struct{}
+
+func (nobody) Publish([]message.Entry)            {}
+func (nobody) DirectStarted(uuid.UUID, [2]string) {}
+
+func exec(t require.TestingT, pool *pgxpool.Pool, sql string, args ...any) {
+	_, err := pool.Exec(context.Background(), sql, args...)
+	require.NoError(t, err)
+}
+
+func addUsers(t require.TestingT, pool *pgxpool.Pool, ids ...string) {
+	for _, id := range ids {
+		exec(t, pool, `INSERT INTO app_user (user_id, created_at) VALUES ($1, now())`, id)
+		exec(t, pool, `INSERT INTO user_to_device (user_id, device_id, created_at) VALUES ($1, 'd', now())`, id)
+	}
+}
+
+// addGroup makes a group whose log is empty.
+func addGroup(t require.TestingT, pool *pgxpool.Pool, members ...string) uuid.UUID {
+	id := uuid.New()
+	exec(t, pool, `INSERT INTO session (session_id, kind, owner_id, member_count, created_at) VALUES ($1, 2, $2, $3, now())`,
+		id, members[0], len(members))
+	for _, m := range members {
+		exec(t, pool, `INSERT INTO user_to_session (user_id, session_id, role, joined_seq, visible_seq) VALUES ($1, $2, 1, 1, 1)`, m, id)
+	}
+	return id
+}
+
+func draftOf(id uuid.UUID, user, body string) message.Draft {
+	return message.Draft{SessionID: id, MessageID: uuid.New(), SenderID: user, SenderDevice: "d", Type: message.TypeText,
+		Body: []byte(body), Digest: message.Digest(message.TypeText, []byte(body))}
+}
+
+func one(t require.TestingT, s *storage.Messages, d message.Draft) committer.Outcome {
+	out, err := s.Append(context.Background(), []message.Draft{d}, time.Now())
+	require.NoError(t, err)
+	return out[0]
+}
+
+func TestAppendJudgesItemByItem(t *testing.T) {
+	pool := testenv.Postgres(t)
+	s := storage.NewMessages(storage.New(pool))
+	addUsers(t, pool, "alice", "bob", "carol", "gone", "muted", "revoked", "off", "quiet", "loud", "stranger")
+	id := addGroup(t, pool, "alice", "bob", "gone", "muted", "revoked", "off")
+	exec(t, pool, `UPDATE user_to_session SET left_seq = 1 WHERE user_id = 'gone'`)
+	exec(t, pool, `UPDATE user_to_session SET is_muted = true WHERE user_id = 'muted'`)
+	exec(t, pool, `UPDATE user_to_device SET revoked_at = now() WHERE user_id = 'revoked'`)
+	exec(t, pool, `UPDATE app_user SET deactivated_at = now() WHERE user_id = 'off'`)
+	exec(t, pool, `INSERT INTO user_to_user VALUES ('quiet', 'alice', 3, now()), ('alice', 'loud', 3, now())`)
+	announce := addGroup(t, pool, "bob", "alice")
+	exec(t, pool, `UPDATE session SET send_role = 2 WHERE session_id = $1`, announce)
+
+	direct := func(from, to string) message.Draft {
+		sid, _, _ := session.DirectID(from, to)
+		d := draftOf(sid, from, "hi")
+		d.Peer = to
+		return d
+	}
+	reply := draftOf(id, "bob", "re")
+	reply.ReplyTo = 99
+	cases := []struct {
+		draft message.Draft
+		want  refusal.Reason
+	}{
+		{draftOf(id, "alice", "one"), ""},
+		{draftOf(uuid.New(), "alice", "x"), refusal.SessionUnavailable},
+		{draftOf(id, "stranger", "x"), refusal.SessionUnavailable},
+		{draftOf(id, "gone", "x"), refusal.SessionUnavailable},
+		{draftOf(id, "muted", "x"), refusal.Muted},
+		{draftOf(id, "revoked", "x"), refusal.DeviceRevoked},
+		{draftOf(id, "off", "x"), refusal.UserDeactivated},
+		{draftOf(announce, "alice", "x"), refusal.RoleTooLow},
+		{direct("alice", "nobody at all"), refusal.RecipientUnavailable},
+		{direct("alice", "off"), refusal.RecipientUnavailable},
+		{direct("alice", "quiet"), refusal.RecipientUnavailable},
+		{direct("alice", "loud"), refusal.RecipientBlockedByYou},
+		{direct("alice", "bob"), ""},
+		{reply, refusal.MessageUnavailable},
+		{draftOf(id, "bob", "two"), ""},
+	}
+	drafts := make([]message.Draft, len(cases))
+	for i, c := range cases {
+		drafts[i] = c.draft
+	}
+	out, err := s.Append(t.Context(), drafts, time.Now())
+	require.NoError(t, err)
+	for i, c := range cases {
+		reason, _ := refusal.Of(out[i].Err)
+		require.Equal(t, c.want, reason, "item %d: %v", i, out[i].Err)
+	}
+	require.EqualValues(t, 1, out[0].Receipt.Seq)
+	require.EqualValues(t, 2, out[14].Receipt.Seq, "refused items leave no hole")
+	require.EqualValues(t, 1, out[12].Receipt.Seq)
+
+	// A block that comes later stops a direct session that exists.
+	exec(t, pool, `INSERT INTO user_to_user VALUES ('bob', 'alice', 3, now())`)
+	reason, _ := refusal.Of(one(t, s, direct("alice", "bob")).Err)
+	require.Equal(t, refusal.RecipientUnavailable, reason)
+	reason, _ = refusal.Of(one(t, s, direct("bob", "alice")).Err)
+	require.Equal(t, refusal.RecipientBlockedByYou, reason)
+}
+
+func TestAppendIsIdempotent(t *testing.T) {
+	pool := testenv.Postgres(t)
+	s := storage.NewMessages(storage.New(pool))
+	addUsers(t, pool, "alice", "bob")
+	id, other := addGroup(t, pool, "alice", "bob"), addGroup(t, pool, "alice", "bob")
+	d := draftOf(id, "alice", "once")
+	first := one(t, s, d)
+	require.True(t, first.New)
+	again := one(t, s, d)
+	require.False(t, again.New)
+	require.Equal(t, first.Receipt, again.Receipt, "the same seq and the same time")
+
+	changed := d
+	changed.Digest++
+	require.ErrorIs(t, one(t, s, changed).Err, committer.ErrIDReused)
+
+	byBob, elsewhere := d, d
+	byBob.SenderID, elsewhere.SessionID = "bob", other
+	require.True(t, one(t, s, byBob).New, "ids of other users are independent")
+	require.True(t, one(t, s, elsewhere).New, "and of other sessions")
+
+	// The first answer also after the sender was removed, and after a recall.
+	exec(t, pool, `UPDATE user_to_session SET left_seq = 5 WHERE user_id = 'alice' AND session_id = $1`, id)
+	exec(t, pool, `UPDATE msg SET content = NULL, is_delete = true, recall_seq = 5 WHERE session_id = $1 AND seq_id = 1`, id)
+	require.Equal(t, first.Receipt, one(t, s, d).Receipt)
+	require.ErrorIs(t, one(t, s, changed).Err, committer.ErrIDReused)
+}
+
+func TestSendingReadsUpToThere(t *testing.T) {
+	pool := testenv.Postgres(t)
+	s := storage.NewMessages(storage.New(pool))
+	addUsers(t, pool, "alice", "bob")
+	id := addGroup(t, pool, "alice", "bob")
+	for range 3 {
+		one(t, s, draftOf(id, "alice", "x"))
+	}
+	one(t, s, draftOf(id, "bob", "y"))
+	var read, unreadAlice int64
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT read_seq FROM user_to_session WHERE user_id = 'bob'`).Scan(&read))
+	require.EqualValues(t, 4, read)
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT parley_unread('alice', $1, 3, countable_total) FROM session WHERE session_id = $1`, id).Scan(&unreadAlice))
+	require.EqualValues(t, 1, unreadAlice)
+}
+
+// A1 of the acceptance list in short form: many writers, repeats, callers who leave, and transactions that PostgreSQL is
+// made to roll back, leave neither a hole nor a duplicate, and every acknowledged send is there once.
+func TestSeqsAreGaplessAndUniqueUnderFaults(t *testing.T) {
+	const writers, sessions = 64, 8
+	sends := 20_000
+	if testing.Short() {
+		sends = 3_000
+	}
+	pool := testenv.Postgres(t)
+	s := storage.NewMessages(storage.New(pool))
+	c := committer.New(4, s, nobody{}, clockwork.NewRealClock(), slog.New(slog.DiscardHandler), nil)
+	users := make([]string, writers)
+	for i := range users {
+		users[i] = fmt.Sprintf("user%02d", i)
+	}
+	addUsers(t, pool, users...)
+	ids := make([]uuid.UUID, sessions)
+	for i := range ids {
+		ids[i] = addGroup(t, pool, users...)
+	}
+
+	stop := make(chan struct{})
+	var faults sync.WaitGroup
+	var killed atomic.Int64
+	faults.Go(func() { // ends transactions in the middle
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+				tag, err := pool.Exec(context.Background(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+					WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'active' LIMIT 1`)
+				if err == nil {
+					killed.Add(tag.RowsAffected())
+				}
+			}
+		}
+	})
+
+	var mu sync.Mutex
+	acked := map[string]message.Receipt{}
+	conflicts := 0
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			rnd := rand.New(rand.NewPCG(1, uint64(w))) //nolint:gosec // a test
+			var last message.Draft
+			for n := range sends / writers {
+				d := draftOf(ids[rnd.IntN(sessions)], users[w], fmt.Sprint(w, n))
+				if rnd.IntN(10) == 0 && last.SenderID != "" {
+					d = last
+				}
+				last = d
+				ctx, cancel := context.WithCancel(context.Background())
+				if rnd.IntN(10) == 0 {
+					time.AfterFunc(time.Duration(rnd.IntN(3))*time.Millisecond, cancel)
+				}
+				out, err := c.Send(ctx, []message.Draft{d})
+				cancel()
+				if err != nil || out[0].Err != nil {
+					continue // uncertain
+				}
+				mu.Lock()
+				key := fmt.Sprint(d.SessionID, d.MessageID, d.SenderID)
+				if was, ok := acked[key]; ok && was != out[0].Receipt {
+					conflicts++
+				}
+				acked[key] = out[0].Receipt
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	close(stop)
+	faults.Wait()
+	c.Close()
+	require.Zero(t, conflicts, "two answers to one id")
+	t.Logf("%d sends acknowledged, %d backends terminated", len(acked), killed.Load())
+	require.Positive(t, killed.Load())
+	require.Greater(t, len(acked), sends/2)
+
+	for _, id := range ids {
+		var count, highest, distinct, head, countable int64
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*), coalesce(max(seq_id), 0), count(DISTINCT (msg_id, user_id)),
+			(SELECT last_seq FROM session WHERE session_id = $1), (SELECT countable_total FROM session WHERE session_id = $1)
+			FROM msg WHERE session_id = $1`, id).Scan(&count, &highest, &distinct, &head, &countable))
+		require.Equal(t, count, highest, "a hole")
+		require.Equal(t, count, distinct, "a duplicate")
+		require.Equal(t, count, head)
+		require.Equal(t, count, countable)
+	}
+	for key, r := range acked {
+		var seq int64
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT seq_id FROM msg WHERE session_id = $1 AND msg_id = $2`,
+			r.SessionID, r.MessageID).Scan(&seq), key)
+		require.Equal(t, r.Seq, seq)
+	}
+}
+
+// Two nodes make the same direct session at the same time.
+func TestDirectSessionIsMadeOnce(t *testing.T) {
+	pool := testenv.Postgres(t)
+	addUsers(t, pool, "alice", "bob")
+	sid, _, _ := session.DirectID("alice", "bob")
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			s := storage.NewMessages(storage.New(pool)) // knows of no session yet
+			from, to := "alice", "bob"
+			if i%2 == 1 {
+				from, to = to, from
+			}
+			d := draftOf(sid, from, "hi")
+			d.Peer = to
+			if out, err := s.Append(context.Background(), []message.Draft{d}, time.Now()); err != nil || out[0].Err != nil {
+				t.Error(errors.Join(err, out[0].Err))
+			}
+		})
+	}
+	wg.Wait()
+	var head, members int64
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT last_seq, (SELECT count(*) FROM user_to_session) FROM session`).Scan(&head, &members))
+	require.EqualValues(t, 16, head)
+	require.EqualValues(t, 2, members)
+}
