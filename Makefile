@@ -22,7 +22,7 @@ FUZZ_TIME ?= 10s
 BENCH_PKG   ?= ./server/committer/... ./server/stream/...
 BENCH       ?= .
 BENCH_COUNT ?= 1
-# What `make breaking` compares the API with: a commit; empty means the last tag, else the commit before.
+# What `make breaking` compares the API with: a commit; empty means the last release, else main.
 BREAKING_BASE ?=
 
 .PHONY: help
@@ -43,10 +43,11 @@ build: ## Build bin/parley
 
 .PHONY: test
 test: ## Install what the tests need, then run all tests with the race detector
+	@cd tools/openapi && $(GO) test ./merge
 	@scripts/test -timeout $(TEST_TIMEOUT) -p $(TEST_PARALLEL) $(ARGS) $(PKG)
 
 .PHONY: check
-check: lint-proto check-generated lint test-short ## The quick loop: lint, generated code up to date, short tests
+check: lint-proto breaking check-generated lint test-short ## The quick loop: lint, generated code up to date, short tests
 
 .PHONY: test-short
 test-short: .tools/bin/withdb ## Run the short tests, without the race detector
@@ -71,7 +72,7 @@ lint-proto: $(TOOLS)/buf third-party ## Lint the protos
 	@$(TOOLS)/buf lint
 
 .PHONY: breaking
-breaking: $(TOOLS)/buf third-party ## Fail if the API breaks clients of the last tag (else of the commit before)
+breaking: $(TOOLS)/buf third-party ## Fail if the API breaks clients of the last release (else of main)
 	@scripts/breaking $(BREAKING_BASE)
 
 ##@ Generate

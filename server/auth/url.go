@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -78,7 +79,7 @@ func NewURLSource(cfg URLSourceConfig) (*URLSource, error) {
 		cfg.Timeout = DefaultFetchTimeout
 	}
 	if cfg.Timeout < 0 {
-		return nil, fmt.Errorf("key set URL: the timeout is negative")
+		return nil, errors.New("key set URL: the timeout is negative")
 	}
 	// The first reading is a flight like any other, so that the first tokens wait for it.
 	s := &URLSource{
@@ -189,7 +190,7 @@ func checkURL(raw string, allowHTTP bool) (*url.URL, error) {
 	address, err := url.Parse(raw)
 	switch {
 	case err != nil || address.Host == "" || address.Opaque != "":
-		return nil, fmt.Errorf("key set URL: not an absolute URL")
+		return nil, errors.New("key set URL: not an absolute URL")
 	case address.User != nil:
 		return nil, fmt.Errorf("key set URL of %s: it must not have a user name or password", address.Host)
 	case address.Scheme == "https", address.Scheme == "http" && (allowHTTP || isLoopback(address)):

@@ -44,10 +44,6 @@ func (s *keyServer) serveDocument(document []byte) {
 	s.serve(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(document) })
 }
 
-func (s *keyServer) serveStatus(code int) {
-	s.serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) })
-}
-
 // lockedBuffer takes log lines of several goroutines.
 type lockedBuffer struct {
 	mu  sync.Mutex
@@ -183,7 +179,7 @@ func TestURLSourceServerDown(t *testing.T) {
 	accepts(t, b.verifier, good)
 	b.idle(t)
 	b.server.CloseClientConnections()
-	b.server.Listener.Close() //nolint:errcheck // that the port is shut is all that is wanted.
+	b.server.Listener.Close()
 
 	refuses(t, b.verifier, stranger, refusal.Unavailable, "cannot be had")
 	b.pass(t, auth.DefaultRefreshInterval)
@@ -229,10 +225,13 @@ func TestURLSourceBadAnswers(t *testing.T) {
 	good, stranger := key.token(t, b.claims), newEd25519(t, "k2").token(t, b.claims)
 	accepts(t, b.verifier, good)
 	for name, answer := range map[string]http.HandlerFunc{
-		"404":                func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) },
-		"500":                func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
-		"204":                func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
-		"203 with a set":     func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(203); _, _ = w.Write(jwks(t, key)) },
+		"404": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) },
+		"500": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
+		"204": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
+		"203 with a set": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNonAuthoritativeInfo)
+			_, _ = w.Write(jwks(t, key))
+		},
 		"empty":              document(nil),
 		"HTML":               document([]byte("<!doctype html>")),
 		"private key":        document(encode(t, members{"keys": []members{key.jwk.with("d", b64(key.ed.Seed()))}})),
@@ -252,7 +251,7 @@ func TestURLSourceBadAnswers(t *testing.T) {
 			w.Header().Set("X", strings.Repeat("x", 65<<10))
 			_, _ = w.Write(jwks(t, key))
 		},
-		"broken connection":     func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, //nolint:forbidigo // net/http's way to break a connection.
+		"broken connection":     func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"redirect elsewhere":    redirect(other.URL + "/jwks.json"),
 		"redirect to https":     redirect("https" + b.server.URL[len("http"):] + "/jwks.json"),
 		"redirect to a file":    redirect("file:///etc/passwd"),
@@ -307,9 +306,9 @@ func TestURLSourceRedirectOnTheSameHost(t *testing.T) {
 func TestURLSourceRefreshEndsWithItsContext(t *testing.T) {
 	b := newURLBench(t, hang)
 	ctx, cancel := context.WithCancel(t.Context())
-	got := make(chan error)
+	raw, got := newEd25519(t, "k1").token(t, b.claims), make(chan error)
 	go func() {
-		_, err := b.verifier.Verify(ctx, newEd25519(t, "k1").token(t, b.claims))
+		_, err := b.verifier.Verify(ctx, raw)
 		got <- err
 	}()
 	cancel()
@@ -321,9 +320,9 @@ func TestURLSourceClose(t *testing.T) {
 	asked := make(chan struct{}, 1)
 	b := newURLBench(t, func(w http.ResponseWriter, r *http.Request) { asked <- struct{}{}; hang(w, r) })
 	<-asked
-	got := make(chan error)
+	raw, got := newEd25519(t, "k1").token(t, b.claims), make(chan error)
 	go func() {
-		_, err := b.verifier.Verify(t.Context(), newEd25519(t, "k1").token(t, b.claims))
+		_, err := b.verifier.Verify(t.Context(), raw)
 		got <- err
 	}()
 	b.source.Close()

@@ -104,7 +104,7 @@ func sized(t *testing.T, b *bench, size int) string {
 	t.Helper()
 	pad := size/2 - 500 // Header and claims both grow, since base64 alone cannot have every length.
 	for h := pad; h < pad+4; h++ {
-		for c := 0; c < size; c++ {
+		for c := range size {
 			header := b.ed.header().with("pad", strings.Repeat("h", h))
 			claims := b.oneClaims.with("pad", strings.Repeat("c", c))
 			length := 2 + 86 + b64Len(len(encode(t, header))) + b64Len(len(encode(t, claims)))

@@ -61,8 +61,17 @@ func openDir(t *testing.T) string {
 	return dir
 }
 
+// slow keeps a test that creates a PostgreSQL, which takes seconds on a busy machine, out of the quick loop.
+func slow(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("creates a PostgreSQL of its own")
+	}
+}
+
 func startPostgres(t *testing.T, o dev.PostgresOptions) *dev.Postgres {
 	t.Helper()
+	slow(t)
 	p, err := dev.StartPostgres(t.Context(), o)
 	require.NoError(t, err)
 	t.Cleanup(func() { stopPostgres(t, p) })

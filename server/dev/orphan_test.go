@@ -17,6 +17,7 @@ import (
 )
 
 func TestServersDieWithAKilledParent(t *testing.T) {
+	slow(t)
 	dir := openDir(t)
 	self, err := os.Executable()
 	require.NoError(t, err)

@@ -121,6 +121,7 @@ func TestPostgresRefusesSettingsThatLoseData(t *testing.T) {
 }
 
 func TestPostgresSaysWhyItDoesNotStart(t *testing.T) {
+	slow(t)
 	_, err := dev.StartPostgres(t.Context(), dev.PostgresOptions{
 		DataDir: openDir(t), Settings: map[string]string{"max_connections": "many"},
 	})

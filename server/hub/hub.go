@@ -212,7 +212,8 @@ func (h *Hub) DetachUser(userID string, st Stream) {
 	}
 }
 
-func (h *Hub) streams(userID string) []Stream {
+// Streams returns a user's streams here. The slice is not to be changed.
+func (h *Hub) Streams(userID string) []Stream {
 	s := h.userShard(userID)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -221,18 +222,18 @@ func (h *Hub) streams(userID string) []Stream {
 }
 
 // HasUser reports whether a user has a stream here.
-func (h *Hub) HasUser(userID string) bool { return len(h.streams(userID)) > 0 }
+func (h *Hub) HasUser(userID string) bool { return len(h.Streams(userID)) > 0 }
 
 // Joined tells a user's streams that their membership of a session began or changed.
 func (h *Hub) Joined(userID string, sessionID uuid.UUID) {
-	for _, st := range h.streams(userID) {
+	for _, st := range h.Streams(userID) {
 		st.Joined(sessionID)
 	}
 }
 
 // NotifyUser gives an event to all of a user's streams here but those of one device. It never blocks.
 func (h *Hub) NotifyUser(userID, exceptDevice string, ev *parleyv1.Event) {
-	for _, st := range h.streams(userID) {
+	for _, st := range h.Streams(userID) {
 		if st.DeviceID() != exceptDevice {
 			st.Notify(ev)
 		}

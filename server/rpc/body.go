@@ -1,10 +1,12 @@
 package rpc
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 )
@@ -45,23 +47,26 @@ func newBody(r *http.Request, c *call, timeout time.Duration) *body {
 
 func (b *body) Read(p []byte) (int, error) {
 	if b.left < 0 {
-		return 0, b.refuse()
+		return 0, b.refuse(refusedAs(tooLarge))
 	}
 	// One byte more than allowed, to tell the end from too much.
 	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left+1)])
 	b.left -= int64(n)
 	if b.left < 0 {
-		return n - 1, b.refuse()
+		return n - 1, b.refuse(refusedAs(tooLarge))
 	}
 	if b.enveloped && b.seen < prefixBytes {
 		b.seen += copy(b.prefix[b.seen:], p[:n])
 		if b.seen == prefixBytes && binary.BigEndian.Uint32(b.prefix[1:]) > MaxRequestBytes {
 			b.left = -1
-			return 0, b.refuse()
+			return 0, b.refuse(refusedAs(tooLarge))
 		}
 	}
-	if errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
 		b.disarm()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return n, b.refuse(ended(context.DeadlineExceeded))
 	}
 	return n, err
 }
@@ -79,8 +84,7 @@ func (b *body) disarm() {
 	}
 }
 
-func (b *body) refuse() error {
-	v := refusedAs(tooLarge)
+func (b *body) refuse(v verdict) error {
 	b.call.code, b.call.reason = v.code.String(), v.reason().String()
 	return v.wireError()
 }

@@ -163,7 +163,6 @@ func (tb table) parse(t *testing.T) map[[2]string]string {
 
 // castGroup makes a group with the whole cast and returns where "removed" was cut.
 func (w *world) castGroup(t testing.TB, muted bool) (id uuid.UUID, firstCut int64) {
-	w.users++
 	id = w.group(t, session.Group{Title: "cast"}, "owner", "owner2", "admin", "admin2", "member", "member2", "removed")
 	w.addUsers(t, "stranger")
 	require.NoError(t, w.Change(t.Context(), id, func(ctx context.Context, l session.Log) error {

@@ -2,7 +2,6 @@ package session_test
 
 import (
 	"context"
-	"math"
 	"sync"
 	"testing"
 	"time"
@@ -44,7 +43,6 @@ type world struct {
 	*session.Service
 	clock *clockwork.FakeClock
 	told  *recorder
-	users int
 }
 
 func newWorld(b backend) *world {
@@ -165,8 +163,8 @@ func (p *postgres) send(t testing.TB, id uuid.UUID, user string) int64 {
 
 func (p *postgres) entries(t testing.TB, id uuid.UUID) []message.Entry {
 	t.Helper()
-	found, err := storage.NewMessages(p.DB).ListRanges(context.Background(),
-		[]message.Range{{SessionID: id, From: 0, To: math.MaxInt32}})
+	head := p.number(t, `SELECT coalesce(max(seq_id), 0) FROM msg WHERE session_id = $1`, id)
+	found, err := storage.NewMessages(p.DB).ListRanges(context.Background(), []message.Range{{SessionID: id, To: head}})
 	require.NoError(t, err)
 	return found[0]
 }

@@ -219,6 +219,23 @@ func (m *Manager) Has(userID, deviceID string) bool {
 	return m.live[deviceKey{userID, deviceID}] != nil
 }
 
+// Devices returns which devices of a user have a stream here.
+func (m *Manager) Devices(userID string) (ids []string) {
+	for _, st := range m.hub.Streams(userID) {
+		ids = append(ids, st.DeviceID())
+	}
+	return ids
+}
+
+// ReloadAll makes every stream read its memberships and heads again: something may have been missed.
+func (m *Manager) ReloadAll() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.live {
+		e.Lost()
+	}
+}
+
 // Streams is the number of live streams.
 func (m *Manager) Streams() int64 {
 	m.mu.Lock()

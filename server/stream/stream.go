@@ -47,6 +47,7 @@ type Stream struct {
 	queueBytes int
 	behind     []*track
 	joined     map[uuid.UUID]struct{} // memberships to read again
+	lost       bool                   // all memberships are to be read again
 	events     pending
 	initial    int // tracks that CaughtUp waits for
 }
@@ -61,6 +62,14 @@ func (s *Stream) Joined(sessionID uuid.UUID) {
 		s.joined = make(map[uuid.UUID]struct{})
 	}
 	s.joined[sessionID] = struct{}{}
+	s.mu.Unlock()
+	s.nudge()
+}
+
+// Lost makes the stream read all its memberships and heads again.
+func (s *Stream) Lost() {
+	s.mu.Lock()
+	s.lost = true
 	s.mu.Unlock()
 	s.nudge()
 }
@@ -119,6 +128,7 @@ type work struct {
 	queue  []queued
 	events []*parleyv1.Event
 	joined []uuid.UUID
+	lost   bool
 	behind bool
 }
 
@@ -138,6 +148,7 @@ func (s *Stream) take() (w work) {
 		w.joined = append(w.joined, id)
 	}
 	s.joined = nil
+	w.lost, s.lost = s.lost, false
 	w.behind = len(s.behind) > 0
 	return w
 }

@@ -79,6 +79,9 @@ func open(t *testing.T, url string) *redis.Client {
 }
 
 func TestOwnServersCanBeKilled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("creates a PostgreSQL of its own")
+	}
 	postgres := testenv.OwnPostgres(t, nil)
 	require.NoError(t, postgres.Kill())
 	require.NoError(t, postgres.Restart(t.Context()))

@@ -12,6 +12,9 @@ import (
 )
 
 func TestCommandGetsServersAndItsExitCodeIsKept(t *testing.T) {
+	if testing.Short() {
+		t.Skip("creates a PostgreSQL of its own")
+	}
 	t.Setenv(testenv.PostgresVariable, "")
 	t.Setenv(testenv.RedisVariable, "redis://somewhere/0")
 	said := filepath.Join(t.TempDir(), "said")

@@ -1,0 +1,245 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jonboulle/clockwork"
+
+	"github.com/parley-im/parley/server/auth"
+	"github.com/parley-im/parley/server/committer"
+	"github.com/parley-im/parley/server/cursor"
+	"github.com/parley-im/parley/server/feed"
+	"github.com/parley-im/parley/server/rpc"
+	"github.com/parley-im/parley/server/stream"
+)
+
+// App is a node of Parley: New connects it, Run serves until its context ends, then takes it down.
+//
+// The shutdown has one deadline and this order: readiness goes off; streams end with a hint when to come back; the API
+// takes no new calls and lets running ones finish; waiting sends are committed; cursors are written; workers stop; the
+// pools close.
+type App struct {
+	cfg   Config
+	log   *slog.Logger
+	clock clockwork.Clock
+
+	pool    *pgxpool.Pool
+	feed    *feed.Feed
+	commits *committer.Committer
+	streams *stream.Manager
+	acks    *cursor.Acks
+	health  *health
+	source  interface{ Close() } // of keys, nil when there is nothing to close
+	tracing func(context.Context) error
+
+	api, ops       *http.Server
+	apiLn, opsLn   net.Listener
+	tls            bool
+	cancelRequests context.CancelFunc
+}
+
+// New connects a node: it waits for PostgreSQL, migrates, and listens; it serves nothing before Run.
+func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("settings: %w", err)
+	}
+	a := &App{cfg: cfg, log: log, clock: clockwork.NewRealClock()}
+	defer func() {
+		if err != nil {
+			a.release()
+		}
+	}()
+	log.InfoContext(ctx, "starting", "version", Version, "settings", cfg)
+	if a.pool, err = openPostgres(ctx, cfg.Postgres, log); err != nil {
+		return nil, err
+	}
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	a.cancelRequests = cancel
+	handler, ops, err := a.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.listen(base, handler, ops); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// Addr is where the API listens.
+func (a *App) Addr() string { return a.apiLn.Addr().String() }
+
+// AdminAddr is where metrics, health and pprof are; empty for nowhere.
+func (a *App) AdminAddr() string {
+	if a.opsLn == nil {
+		return ""
+	}
+	return a.opsLn.Addr().String()
+}
+
+func (a *App) listen(base context.Context, handler, ops http.Handler) (err error) {
+	var certs *rpc.Certificates
+	if a.cfg.TLSCert != "" {
+		if certs, err = rpc.LoadCertificates(a.cfg.TLSCert, a.cfg.TLSKey, a.clock, a.log); err != nil {
+			return err
+		}
+	}
+	a.tls = certs != nil
+	a.api = rpc.NewHTTPServer(base, handler, certs, a.log)
+	var lc net.ListenConfig
+	if a.apiLn, err = lc.Listen(base, "tcp", a.cfg.Listen); err != nil {
+		return fmt.Errorf("PARLEY_LISTEN: %w", err)
+	}
+	if a.cfg.AdminListen == "" {
+		return nil
+	}
+	a.ops = &http.Server{Handler: ops, ReadHeaderTimeout: 10 * time.Second}
+	if a.opsLn, err = lc.Listen(base, "tcp", a.cfg.AdminListen); err != nil {
+		return fmt.Errorf("PARLEY_ADMIN_LISTEN: %w", err)
+	}
+	return nil
+}
+
+// Run serves until ctx ends or a listener fails, then shuts down. It returns nil after a clean shutdown.
+func (a *App) Run(ctx context.Context) error {
+	defer a.release()
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	var workers sync.WaitGroup
+	workers.Go(func() { a.feed.Run(work) })
+	workers.Go(func() { a.acks.Run(work) })
+	workers.Go(func() { a.watch(work) })
+
+	failed := make(chan error, 2)
+	serve := func(s *http.Server, ln net.Listener, tls bool) {
+		var err error
+		if tls {
+			err = s.ServeTLS(ln, "", "")
+		} else {
+			err = s.Serve(ln)
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			failed <- err
+		}
+	}
+	go serve(a.api, a.apiLn, a.tls)
+	if a.ops != nil {
+		go serve(a.ops, a.opsLn, false)
+	}
+	a.health.setServing(true)
+	a.log.InfoContext(ctx, "serving", "addr", a.Addr(), "admin_addr", a.AdminAddr())
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	return errors.Join(err, a.shutDown(ctx, stopWork, &workers))
+}
+
+// watch ends streams whose token's time is over.
+func (a *App) watch(ctx context.Context) {
+	tick := a.clock.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.Chan():
+			a.streams.EndExpired()
+		}
+	}
+}
+
+func (a *App) shutDown(ctx context.Context, stopWork context.CancelFunc, workers *sync.WaitGroup) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.DrainTimeout)
+	defer cancel()
+	a.log.InfoContext(ctx, "shutting down")
+	a.health.setServing(false)
+	errs := []error{wrap("end streams", a.streams.Drain(ctx)), wrap("finish calls", a.api.Shutdown(ctx))}
+	a.cancelRequests()
+	a.commits.Close()
+	stopWork()
+	workers.Wait()
+	if a.ops != nil {
+		errs = append(errs, wrap("end the admin listener", a.ops.Shutdown(ctx)))
+	}
+	return errors.Join(errs...)
+}
+
+func wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// release lets go of what New opened. It may be called more than once.
+func (a *App) release() {
+	for _, s := range []*http.Server{a.api, a.ops} {
+		if s != nil {
+			_ = s.Close()
+		}
+	}
+	for _, ln := range []net.Listener{a.apiLn, a.opsLn} {
+		if ln != nil {
+			_ = ln.Close()
+		}
+	}
+	if a.cancelRequests != nil {
+		a.cancelRequests()
+	}
+	if a.commits != nil {
+		a.commits.Close()
+	}
+	if a.source != nil {
+		a.source.Close()
+	}
+	if a.tracing != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		_ = a.tracing(ctx)
+		cancel()
+	}
+	if a.pool != nil {
+		a.pool.Close()
+	}
+}
+
+// tokens returns who verifies tokens, and who mints them (nil where Parley has no signing key).
+func (a *App) tokens() (*auth.Verifier, *auth.Signer, error) {
+	var issuers []auth.Issuer
+	var signer *auth.Signer
+	c := a.cfg.Auth
+	if c.SigningKey != "" {
+		s, err := auth.LoadOrCreateSigner(c.SigningKey, auth.SignerConfig{Issuer: ownIssuer, Audience: c.Audience, Clock: a.clock, Log: a.log})
+		if err != nil {
+			return nil, nil, err
+		}
+		signer = s
+		issuers = append(issuers, auth.Issuer{Name: ownIssuer, Audience: c.Audience, Source: s})
+	}
+	switch {
+	case c.JWKSURL != "":
+		s, err := auth.NewURLSource(auth.URLSourceConfig{URL: c.JWKSURL, Clock: a.clock, Log: a.log})
+		if err != nil {
+			return nil, nil, err
+		}
+		a.source = s
+		issuers = append(issuers, auth.Issuer{Name: c.Issuer, Audience: c.Audience, Source: s})
+	case c.JWKSFile != "":
+		s, err := auth.NewFileSource(auth.FileSourceConfig{Path: c.JWKSFile, Clock: a.clock, Log: a.log})
+		if err != nil {
+			return nil, nil, err
+		}
+		issuers = append(issuers, auth.Issuer{Name: c.Issuer, Audience: c.Audience, Source: s})
+	}
+	v, err := auth.NewVerifier(auth.VerifierConfig{Issuers: issuers, Clock: a.clock})
+	return v, signer, err
+}

@@ -1,0 +1,206 @@
+// Package app is the composition root: it reads the settings, connects all parts, runs them and takes them down in order.
+package app
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/parley-im/parley/server/auth"
+)
+
+// Config is everything that can be set. Every field is a flag and an environment variable alike: --postgres-url is
+// PARLEY_POSTGRES_URL. A flag wins.
+type Config struct {
+	Listen      string   // address of the API and the chat page; 127.0.0.1:8080
+	AdminListen string   // address of metrics, health and pprof, for nobody else; 127.0.0.1:8081; empty: none
+	TLSCert     string   // PEM file; with TLSKey the API speaks TLS. Both are read again when they change
+	TLSKey      string   // PEM file
+	CORSOrigins []string // exact origins of pages that may call, such as https://chat.example
+	Reflection  bool     // offer gRPC reflection
+
+	Postgres PostgresConfig
+	Redis    RedisConfig
+	Auth     AuthConfig
+	Stream   StreamConfig
+
+	DataDir      string        // where keys that the server makes are kept; .data
+	Committers   int           // group commits that run at the same time; 4
+	UnaryTimeout time.Duration // bound on calls that are no streams; 10 s
+	DrainTimeout time.Duration // bound on the whole shutdown; 15 s
+	LogLevel     string        // debug, info, warn or error; info
+}
+
+// PostgresConfig says where the truth is kept.
+type PostgresConfig struct {
+	URL      string        `secret:"true"` // postgres://user:password@host/database
+	MaxConns int           // connections of this node; 32
+	Wait     time.Duration // how long the start waits for PostgreSQL; 30 s
+}
+
+// RedisConfig says where Redis is. Parley works without it.
+type RedisConfig struct {
+	URL string `secret:"true"` // redis://:password@host:6379/0
+}
+
+// AuthConfig says whose tokens are good.
+type AuthConfig struct {
+	AdminKey    string `secret:"true"` // bearer of AdminService, at least 32 bytes; required
+	AdminKeyOld string `secret:"true"` // a second one, while keys are changed
+	JWKSURL     string // keys of the app's own issuer
+	JWKSFile    string // the same, from a file
+	Issuer      string // iss of those tokens
+	Audience    string // aud of all tokens; parley
+	SigningKey  string // PEM file or folder with Parley's own keys for CreateToken; made if missing; empty: none
+}
+
+// StreamConfig sets how streams behave.
+type StreamConfig struct {
+	Heartbeat   time.Duration // silence after which a stream says that it lives; 20 s
+	RoamBacklog int64         // entries of each session that a new device gets; 200
+}
+
+// ownIssuer is the iss of tokens that Parley mints itself.
+const ownIssuer = "parley"
+
+// Default returns the settings where nothing is set.
+func Default() Config {
+	return Config{
+		Listen: "127.0.0.1:8080", AdminListen: "127.0.0.1:8081",
+		Postgres: PostgresConfig{MaxConns: 32, Wait: 30 * time.Second},
+		Auth:     AuthConfig{Audience: "parley"},
+		Stream:   StreamConfig{Heartbeat: 20 * time.Second, RoamBacklog: 200},
+		DataDir:  ".data", Committers: 4, UnaryTimeout: 10 * time.Second, DrainTimeout: 15 * time.Second, LogLevel: "info",
+	}
+}
+
+// Flags adds a flag for every setting; what c holds are the defaults.
+func (c *Config) Flags(f *pflag.FlagSet) {
+	f.StringVar(&c.Listen, "listen", c.Listen, "address of the API")
+	f.StringVar(&c.AdminListen, "admin-listen", c.AdminListen, "address of metrics, health and pprof; empty for none")
+	f.StringVar(&c.TLSCert, "tls-cert", c.TLSCert, "PEM file with the certificate chain")
+	f.StringVar(&c.TLSKey, "tls-key", c.TLSKey, "PEM file with the key")
+	f.StringSliceVar(&c.CORSOrigins, "cors-origins", c.CORSOrigins, "exact origins whose pages may call, comma-separated")
+	f.BoolVar(&c.Reflection, "reflection", c.Reflection, "offer gRPC reflection")
+	f.StringVar(&c.Postgres.URL, "postgres-url", c.Postgres.URL, "where PostgreSQL is (secret)")
+	f.IntVar(&c.Postgres.MaxConns, "postgres-max-conns", c.Postgres.MaxConns, "connections to PostgreSQL")
+	f.DurationVar(&c.Postgres.Wait, "postgres-wait", c.Postgres.Wait, "how long the start waits for PostgreSQL")
+	f.StringVar(&c.Redis.URL, "redis-url", c.Redis.URL, "where Redis is (secret); optional")
+	f.StringVar(&c.Auth.AdminKey, "admin-key", c.Auth.AdminKey, "bearer of AdminService, at least 32 bytes (secret; prefer PARLEY_ADMIN_KEY)")
+	f.StringVar(&c.Auth.AdminKeyOld, "admin-key-old", c.Auth.AdminKeyOld, "a second admin key, while keys are changed (secret)")
+	f.StringVar(&c.Auth.JWKSURL, "jwks-url", c.Auth.JWKSURL, "key set of the app's own token issuer")
+	f.StringVar(&c.Auth.JWKSFile, "jwks-file", c.Auth.JWKSFile, "the same, from a file")
+	f.StringVar(&c.Auth.Issuer, "token-issuer", c.Auth.Issuer, "iss of the app's own tokens")
+	f.StringVar(&c.Auth.Audience, "token-audience", c.Auth.Audience, "aud of all tokens")
+	f.StringVar(&c.Auth.SigningKey, "signing-key", c.Auth.SigningKey, "PEM file or folder with Parley's own signing keys, made if missing; without it CreateToken is refused")
+	f.DurationVar(&c.Stream.Heartbeat, "heartbeat", c.Stream.Heartbeat, "silence after which a stream says that it lives")
+	f.Int64Var(&c.Stream.RoamBacklog, "roam-backlog", c.Stream.RoamBacklog, "entries of each session that a new device gets")
+	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "where keys, and the embedded databases of `parley run`, are kept")
+	f.IntVar(&c.Committers, "committers", c.Committers, "group commits that run at the same time")
+	f.DurationVar(&c.UnaryTimeout, "unary-timeout", c.UnaryTimeout, "bound on calls that are no streams")
+	f.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "bound on the whole shutdown")
+	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
+}
+
+// FromEnv sets every flag that was not given from its environment variable.
+func FromEnv(f *pflag.FlagSet) error {
+	var errs []error
+	f.VisitAll(func(flag *pflag.Flag) {
+		name := "PARLEY_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+		value, set := os.LookupEnv(name)
+		if !set || flag.Changed {
+			return
+		}
+		if err := f.Set(flag.Name, value); err != nil {
+			// The value is left out: it may be a secret.
+			errs = append(errs, fmt.Errorf("%s does not hold a valid value for --%s", name, flag.Name))
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// Validate says what cannot work, all of it at once.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		bad("PARLEY_LISTEN: %q is no address such as 127.0.0.1:8080", c.Listen)
+	}
+	if c.AdminListen != "" {
+		if _, _, err := net.SplitHostPort(c.AdminListen); err != nil {
+			bad("PARLEY_ADMIN_LISTEN: %q is no address such as 127.0.0.1:8081", c.AdminListen)
+		}
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		bad("PARLEY_TLS_CERT and PARLEY_TLS_KEY go together")
+	}
+	if c.Postgres.URL == "" {
+		bad("PARLEY_POSTGRES_URL is not set: Parley keeps everything in PostgreSQL (`parley run` brings its own)")
+	}
+	if c.Postgres.MaxConns < c.Committers+4 {
+		bad("PARLEY_POSTGRES_MAX_CONNS: %d is less than the committers and 4 more need", c.Postgres.MaxConns)
+	}
+	if n := len(c.Auth.AdminKey); n < auth.MinAPIKeyBytes {
+		bad("PARLEY_ADMIN_KEY has %d bytes and needs at least %d: make one with `openssl rand -hex 32`", n, auth.MinAPIKeyBytes)
+	}
+	if c.Auth.JWKSURL != "" && c.Auth.JWKSFile != "" {
+		bad("PARLEY_JWKS_URL and PARLEY_JWKS_FILE exclude each other")
+	}
+	jwks := c.Auth.JWKSURL != "" || c.Auth.JWKSFile != ""
+	if jwks && (c.Auth.Issuer == "" || c.Auth.Issuer == ownIssuer) {
+		bad("PARLEY_TOKEN_ISSUER must name the issuer of the key set, and not %q", ownIssuer)
+	}
+	if !jwks && c.Auth.SigningKey == "" {
+		bad("nobody could sign in: set PARLEY_JWKS_URL, PARLEY_JWKS_FILE or PARLEY_SIGNING_KEY")
+	}
+	if c.Auth.Audience == "" {
+		bad("PARLEY_TOKEN_AUDIENCE is empty")
+	}
+	for name, d := range map[string]time.Duration{"HEARTBEAT": c.Stream.Heartbeat, "UNARY_TIMEOUT": c.UnaryTimeout,
+		"DRAIN_TIMEOUT": c.DrainTimeout, "POSTGRES_WAIT": c.Postgres.Wait} {
+		if d <= 0 {
+			bad("PARLEY_%s: %s is not positive", name, d)
+		}
+	}
+	if c.Committers < 1 || c.Committers > 64 {
+		bad("PARLEY_COMMITTERS: %d is not 1 to 64", c.Committers)
+	}
+	if _, err := c.level(); err != nil {
+		bad("PARLEY_LOG_LEVEL: %q is none of debug, info, warn, error", c.LogLevel)
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) level() (l slog.Level, err error) {
+	err = l.UnmarshalText([]byte(c.LogLevel))
+	return l, err
+}
+
+// NewLogger returns the JSON logger of the program.
+func (c Config) NewLogger(out *os.File) *slog.Logger {
+	level, err := c.level()
+	if err != nil {
+		level = slog.LevelInfo
+	}
+	return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}))
+}
+
+// LogValue implements slog.LogValuer: the settings without the secrets, of which it only says whether they are set.
+func (c Config) LogValue() slog.Value {
+	is := func(s string) string { return strconv.FormatBool(s != "") }
+	return slog.GroupValue(
+		slog.String("listen", c.Listen), slog.String("admin_listen", c.AdminListen), slog.String("tls", is(c.TLSCert)),
+		slog.Any("cors_origins", c.CORSOrigins), slog.Bool("reflection", c.Reflection),
+		slog.String("postgres_set", is(c.Postgres.URL)), slog.Int("postgres_max_conns", c.Postgres.MaxConns),
+		slog.String("redis_set", is(c.Redis.URL)), slog.String("jwks_set", is(c.Auth.JWKSURL+c.Auth.JWKSFile)),
+		slog.String("token_issuer", c.Auth.Issuer), slog.String("token_audience", c.Auth.Audience),
+		slog.String("signing_key_set", is(c.Auth.SigningKey)), slog.Duration("heartbeat", c.Stream.Heartbeat),
+		slog.Int64("roam_backlog", c.Stream.RoamBacklog), slog.Int("committers", c.Committers))
+}

@@ -1,0 +1,118 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/parley-im/parley/server/account"
+	"github.com/parley-im/parley/server/auth"
+	"github.com/parley-im/parley/server/committer"
+	"github.com/parley-im/parley/server/cursor"
+	"github.com/parley-im/parley/server/device"
+	"github.com/parley-im/parley/server/feed"
+	"github.com/parley-im/parley/server/hub"
+	"github.com/parley-im/parley/server/messaging"
+	"github.com/parley-im/parley/server/offline"
+	"github.com/parley-im/parley/server/relation"
+	"github.com/parley-im/parley/server/rpc"
+	"github.com/parley-im/parley/server/session"
+	"github.com/parley-im/parley/server/state"
+	"github.com/parley-im/parley/server/storage"
+	"github.com/parley-im/parley/server/stream"
+)
+
+// stateNotifier is what message states need: delivery here, and the note that a row of the commit log was delivered.
+type stateNotifier struct {
+	*hub.Hub
+	feed *feed.Feed
+}
+
+func (n stateNotifier) Handled(commitLogID int64) { n.feed.Handled(commitLogID) }
+
+// connect makes all parts and joins them: from storage over the delivery path and the domain to the transport. It returns
+// the API and the admin listener's handler.
+func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	db := storage.New(a.pool)
+	logs, positions := storage.NewMessages(db), storage.Positions{DB: db}
+	life := &epoch{}
+	local := hub.New()
+
+	sink := &feedSink{hub: local, epoch: life, log: a.log, states: storage.States{DB: db}}
+	a.feed = feed.New(storage.Feed{DB: db}, sink, a.clock, a.log, reg)
+	a.commits = committer.New(a.cfg.Committers, logs, local, a.clock, a.log, committer.NewMetrics(reg))
+	a.acks = cursor.New(positions, positions, a.clock, a.log)
+	reader := offline.NewReader(logs, reg)
+
+	ends := &streamEnds{}
+	gate := device.NewGate(storage.Devices{DB: db}, a.clock)
+	devices := device.NewService(storage.Devices{DB: db}, ends, gate, a.clock)
+	accounts := account.NewService(storage.Accounts{DB: db}, ends, gate, a.clock)
+	relations := relation.NewService(storage.Relations{DB: db}, local, a.clock)
+	sessions := session.NewService(logs.Sessions, a.commits, local, life, a.clock)
+	states := state.NewService(storage.States{DB: db}, stateNotifier{local, a.feed})
+	messages := messaging.NewService(a.commits, reader, positions, a.clock)
+
+	a.streams = stream.NewManager(stream.Config{Heartbeat: a.cfg.Stream.Heartbeat, RoamBacklog: a.cfg.Stream.RoamBacklog},
+		stream.Ports{Hub: local, Sessions: streamSessions{positions, sessions},
+			Devices: streamDevices{positions, devices, a.acks, a.clock}, Reader: reader, States: streamStates{states},
+			Epoch: life, Clock: a.clock, Log: a.log, Metrics: stream.NewMetrics(reg)})
+	ends.Manager = a.streams
+	sink.streams, sink.devices, sink.gate = a.streams, devices, gate
+
+	now, err := a.feed.Start(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("start the feed: %w", err)
+	}
+	life.set(now)
+
+	verifier, signer, err := a.tokens()
+	if err != nil {
+		return nil, nil, fmt.Errorf("tokens: %w", err)
+	}
+	var minter device.Minter
+	if signer != nil {
+		minter = signer
+	}
+	keys := []string{a.cfg.Auth.AdminKey}
+	if a.cfg.Auth.AdminKeyOld != "" {
+		keys = append(keys, a.cfg.Auth.AdminKeyOld)
+	}
+	key, err := auth.NewAPIKey(keys...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("PARLEY_ADMIN_KEY: %w", err)
+	}
+	tracing, err := a.openTracing(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	a.health = newHealth(a.pool, a.feed, a.clock)
+	syncer := &rpc.SyncServer{Streams: a.streams, Acks: a.acks, Limits: positions, Hub: local, Epoch: life}
+	api, err = rpc.New(rpc.Config{
+		Services: rpc.Services{
+			Relation: &rpc.RelationServer{Relations: relations},
+			Device:   &rpc.DeviceServer{Devices: devices},
+			Session:  &rpc.SessionServer{Sessions: sessions, Epoch: life},
+			Message:  &rpc.MessageServer{Messages: messages, States: streamStates{states}, Epoch: life},
+			State:    &rpc.StateServer{States: states},
+			Sync:     syncer,
+			Admin: &rpc.AdminServer{Accounts: accounts, Tokens: device.NewTokens(devices, minter),
+				Node: nodeStats{a.streams, a.commits}, Epoch: life, StartedAt: a.clock.Now(), Version: Version},
+		},
+		Subscriber: syncer, Verifier: verifier, APIKey: key, Gate: gate, Health: a.health, Log: a.log, Metrics: reg,
+		Tracing: tracing, UnaryTimeout: a.cfg.UnaryTimeout, CORSOrigins: a.cfg.CORSOrigins, Reflection: a.cfg.Reflection,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return api, a.health.handler(reg), nil
+}
+
+// streamEnds ends streams; the manager comes later than those who call it.
+type streamEnds struct{ *stream.Manager }

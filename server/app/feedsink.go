@@ -1,0 +1,95 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/google/uuid"
+
+	"github.com/parley-im/parley/server/device"
+	"github.com/parley-im/parley/server/feed"
+	"github.com/parley-im/parley/server/hub"
+	"github.com/parley-im/parley/server/state"
+	"github.com/parley-im/parley/server/stream"
+)
+
+// feedSink hands on what the feed finds to those whom it concerns on this node.
+type feedSink struct {
+	hub     *hub.Hub
+	streams *stream.Manager
+	states  views
+	devices *device.Service
+	gate    *device.Gate
+	epoch   *epoch
+	log     *slog.Logger
+}
+
+// views reads what a user's states come to.
+type views interface {
+	Views(ctx context.Context, userID string, sessionIDs []uuid.UUID) ([]state.View, error)
+}
+
+// Advanced implements feed.Sink.
+func (f *feedSink) Advanced(sessionID uuid.UUID, head int64) { f.hub.Advance(sessionID, head) }
+
+// StateChanged implements feed.Sink.
+func (f *feedSink) StateChanged(ctx context.Context, userID string, sessionID uuid.UUID) {
+	if !f.hub.HasUser(userID) {
+		return
+	}
+	views, err := f.states.Views(ctx, userID, []uuid.UUID{sessionID})
+	if err != nil || len(views) == 0 {
+		f.log.WarnContext(ctx, "state change not delivered", "session_id", sessionID, "error", err)
+		return
+	}
+	f.hub.NotifyUser(userID, "", state.Event(views[0], state.Changes{Unknown: true}))
+}
+
+// RelationsChanged implements feed.Sink: devices and users that may no longer be here lose their streams, and
+// memberships that began elsewhere are joined.
+func (f *feedSink) RelationsChanged(ctx context.Context, changed []feed.Relation) {
+	var users, devices []string
+	for _, c := range changed {
+		switch c.Kind {
+		case feed.User:
+			f.gate.ForgetUser(c.UserID)
+			for _, d := range f.streams.Devices(c.UserID) {
+				users, devices = append(users, c.UserID), append(devices, d)
+			}
+		case feed.UserToDevice:
+			f.gate.Forget(c.UserID, c.OtherID)
+			if f.streams.Has(c.UserID, c.OtherID) {
+				users, devices = append(users, c.UserID), append(devices, c.OtherID)
+			}
+		case feed.UserToSession:
+			if id, err := uuid.Parse(c.OtherID); err == nil {
+				f.hub.Joined(c.UserID, id)
+			}
+		case feed.UserToUser: // told by whoever changed it
+		}
+	}
+	f.endRefused(ctx, users, devices)
+}
+
+func (f *feedSink) endRefused(ctx context.Context, users, devices []string) {
+	if len(users) == 0 {
+		return
+	}
+	refused, err := f.devices.ListRefused(ctx, users, devices)
+	if err != nil {
+		f.log.WarnContext(ctx, "revocations not checked", "error", err)
+		return
+	}
+	for _, r := range refused {
+		f.streams.EndDevice(r.UserID, r.DeviceID, r.Reason)
+	}
+}
+
+// Lost implements feed.Sink.
+func (f *feedSink) Lost() { f.streams.ReloadAll() }
+
+// EpochChanged implements feed.Sink.
+func (f *feedSink) EpochChanged(epoch string) {
+	f.epoch.set(epoch)
+	f.streams.Resync()
+}
