@@ -349,6 +349,7 @@ func badJSON(t *testing.T, b *bench) []refused {
 		"unpaired high half":   func(good, _ string) string { return good[:len(good)-1] + `,"x":"\ud800"}` },
 		"unpaired low half":    func(good, _ string) string { return good[:len(good)-1] + `,"x":"\udc00"}` },
 		"high half twice":      func(good, _ string) string { return good[:len(good)-1] + `,"x":"\ud800\ud800"}` },
+		"low half twice":       func(good, _ string) string { return good[:len(good)-1] + `,"x":"\udc00\udc00"}` },
 		"high half and letter": func(good, _ string) string { return good[:len(good)-1] + `,"x":"\ud800abcdef"}` },
 		"half in a name":       func(good, _ string) string { return good[:len(good)-1] + `,"\ud800":1}` },
 	}

@@ -221,7 +221,7 @@ func TestURLSourceBadAnswers(t *testing.T) {
 	redirect := func(to string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, to, http.StatusFound) }
 	}
-	b := newURLBench(t, document(jwks(t, key)), func(cfg *auth.URLSourceConfig) { cfg.Timeout = 200 * time.Millisecond })
+	b := newURLBench(t, document(jwks(t, key)))
 	good, stranger := key.token(t, b.claims), newEd25519(t, "k2").token(t, b.claims)
 	accepts(t, b.verifier, good)
 	for name, answer := range map[string]http.HandlerFunc{
@@ -241,8 +241,6 @@ func TestURLSourceBadAnswers(t *testing.T) {
 			w.Header().Set("Content-Length", "900")
 			_, _ = w.Write(jwks(t, key))
 		},
-		"slow header": hang,
-		"slow body": func(w http.ResponseWriter, r *http.Request) {
 			_, _ = w.Write([]byte(`{"keys":[`))
 			flush(w)
 			hang(w, r)
@@ -302,9 +300,50 @@ func TestURLSourceRedirectOnTheSameHost(t *testing.T) {
 	require.EqualValues(t, 4, b.server.requests.Load())
 }
 
+// A key server that does not come to an end is given up at the timeout.
+func TestURLSourceSlowServer(t *testing.T) {
+	key := newEd25519(t, "k1")
+	for name, answer := range map[string]http.HandlerFunc{
+		"header": hang,
+		"body":   func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte(`{"keys":[`)); flush(w); hang(w, r) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newURLBench(t, answer, func(cfg *auth.URLSourceConfig) { cfg.Timeout = time.Second })
+			good := key.token(t, b.claims)
+			refuses(t, b.verifier, good, refusal.Unavailable, "cannot be had")
+			require.Contains(t, b.log.String(), "deadline exceeded")
+
+			b.server.serveDocument(jwks(t, key))
+			b.clock.Advance(auth.MissInterval)
+			accepts(t, b.verifier, good)
+		})
+	}
+}
+
+// A redirect from https to http would put the keys into anybody's hands on the way.
+func TestURLSourceRefusesRedirectToHTTP(t *testing.T) {
+	var schemes []string // Written by one reading at a time, read after Close.
+	source, err := auth.NewURLSource(auth.URLSourceConfig{
+		URL: "https://keys.example/jwks.json",
+		Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			schemes = append(schemes, r.URL.Scheme)
+			answer := httptest.NewRecorder()
+			http.Redirect(answer, r, "http://keys.example/jwks.json", http.StatusFound)
+			return answer.Result(), nil
+		}),
+	})
+	require.NoError(t, err)
+	_, err = source.Refresh(t.Context())
+	require.ErrorIs(t, err, auth.ErrKeysUnavailable)
+	source.Close()
+	require.NotEmpty(t, schemes)
+	require.NotContains(t, schemes, "http")
+}
+
 // A caller waits for a slow key server no longer than it wants to.
 func TestURLSourceRefreshEndsWithItsContext(t *testing.T) {
-	b := newURLBench(t, hang)
+	b := newURLBench(t, hang, func(cfg *auth.URLSourceConfig) { cfg.Timeout = time.Hour })
 	ctx, cancel := context.WithCancel(t.Context())
 	raw, got := newEd25519(t, "k1").token(t, b.claims), make(chan error)
 	go func() {

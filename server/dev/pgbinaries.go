@@ -108,7 +108,7 @@ var versionPattern = regexp.MustCompile(`PostgreSQL\) (\d+)`)
 
 // inspect asks the postgres in dir for its version and sees that initdb is there too.
 func inspect(ctx context.Context, dir string) (pgBinaries, error) {
-	out, err := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "--version").Output()
+	out, err := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "--version").Output() //nolint:gosec // the operator names it
 	if err != nil {
 		return pgBinaries{}, fmt.Errorf("ask postgres for its version: %w", err)
 	}

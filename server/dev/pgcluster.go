@@ -122,7 +122,7 @@ func (p *Postgres) initCluster(ctx context.Context) error {
 
 func (p *Postgres) initdb(ctx context.Context, dir, secret string) error {
 	// "C" is the one locale that every machine has, and bytes are how ids compare anyway.
-	cmd := exec.Command(p.binaries.command("initdb"), //nolint:noctx // see below, where it is waited for
+	cmd := exec.Command(p.binaries.command("initdb"), //nolint:gosec,noctx // found by us; waited for below
 		"--pgdata="+dir, "--username="+pgUser, "--pwfile="+secret,
 		"--encoding=UTF8", "--locale=C", "--auth-local=trust", "--auth-host=scram-sha-256")
 	cmd.Dir = p.dir

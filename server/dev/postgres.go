@@ -246,7 +246,7 @@ func (p *Postgres) command(logFile *os.File) *exec.Cmd {
 	for _, name := range slices.Sorted(maps.Keys(p.settings)) {
 		args = append(args, "-c", name+"="+p.settings[name])
 	}
-	cmd := exec.Command(p.binaries.command("postgres"), args...) //nolint:noctx // it outlives the call that starts it
+	cmd := exec.Command(p.binaries.command("postgres"), args...) //nolint:gosec,noctx // found by us; it outlives the call that starts it
 	cmd.Dir = p.dir
 	cmd.Env = serverEnv(p.dir)
 	cmd.Stdout, cmd.Stderr = logFile, logFile

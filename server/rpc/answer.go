@@ -43,7 +43,7 @@ func (a *answer) WrapStreamingClient(next connect.StreamingClientFunc) connect.S
 // settle turns the outcome of a handler into what connect answers.
 func (a *answer) settle(ctx context.Context, err error, p any) error {
 	if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares so, too
-		panic(p)
+		panic(p) //nolint:forbidigo // asks net/http to cut the connection
 	}
 	if p != nil {
 		err = panicked(p)

@@ -41,7 +41,7 @@ func newBody(r *http.Request, c *call, timeout time.Duration) *body {
 		b.enveloped = true
 		b.left += prefixBytes
 	}
-	b.armed = b.control.SetReadDeadline(time.Now().Add(timeout)) == nil // a deadline of the kernel's clock
+	b.armed = b.control.SetReadDeadline(connDeadline(timeout)) == nil
 	return b
 }
 

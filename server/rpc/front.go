@@ -19,7 +19,7 @@ type front struct {
 }
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{id: newCallID(), started: time.Now(), writer: w, obs: f.obs}
+	c := &call{id: newCallID(), started: realNow(), writer: w, obs: f.obs}
 	w.Header().Set(RequestIDHeader, c.id)
 	ctx := context.WithValue(r.Context(), callKey{}, c)
 	r = r.WithContext(ctx)
@@ -34,7 +34,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 			f.obs.end(ctx, c)
 			// Whether an answer has begun is not known here, so the connection is cut instead of answered.
-			panic(http.ErrAbortHandler)
+			panic(http.ErrAbortHandler) //nolint:forbidigo // how net/http is asked to do that
 		}
 		f.obs.end(ctx, c)
 	}()

@@ -23,6 +23,12 @@ const (
 	pingTimeout = 15 * time.Second
 )
 
+// realNow is for what has nothing to do with the domain's time: how long calls take, and deadlines of connections.
+func realNow() time.Time { return time.Now() } //nolint:forbidigo // as said
+
+// connDeadline is a deadline for a connection's reads or writes, which the kernel's clock decides.
+func connDeadline(after time.Duration) time.Time { return realNow().Add(after) }
+
 // NewHTTPServer returns a server for the handler that speaks HTTP/1.1 and HTTP/2, the latter without TLS when certs is
 // nil (h2c with prior knowledge, as gRPC and proxies use it). Call Serve, or ServeTLS with empty file names. base is the
 // context that all requests inherit from.

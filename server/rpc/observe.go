@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -58,7 +57,7 @@ func (o *observer) fault(ctx context.Context, c *call, err error) {
 }
 
 func (o *observer) unavailable(ctx context.Context, c *call, err error) {
-	now := time.Now().Unix()
+	now := realNow().Unix()
 	last := o.lastUnavailable.Load()
 	if now == last || !o.lastUnavailable.CompareAndSwap(last, now) {
 		o.skipped.Add(1)
@@ -77,7 +76,7 @@ func (o *observer) end(ctx context.Context, c *call) {
 	if code == "" {
 		code = "unread"
 	}
-	took := time.Since(c.started)
+	took := realNow().Sub(c.started)
 	o.calls.WithLabelValues(c.procedure, code).Inc()
 	if !c.stream {
 		o.duration.WithLabelValues(c.procedure).Observe(took.Seconds())

@@ -147,7 +147,7 @@ func (s *sseSink) write() error {
 		h.Set("X-Accel-Buffering", "no") // some proxies gather answers up otherwise
 		s.w.WriteHeader(http.StatusOK)
 	}
-	err := s.control.SetWriteDeadline(time.Now().Add(writeDeadline)) // a deadline of the kernel's clock
+	err := s.control.SetWriteDeadline(connDeadline(writeDeadline))
 	if err == nil {
 		_, err = s.w.Write(s.buf.Bytes())
 	}

@@ -64,10 +64,12 @@ func (p *positions) move(frame []byte) {
 	}
 	var response struct {
 		Events []struct {
-			Message *at                     `json:"message"`
-			Skipped *at                     `json:"skipped"`
-			Opened  *struct{ Epoch string } `json:"opened"`
-			Resync  *struct {
+			Message *at `json:"message"`
+			Skipped *at `json:"skipped"`
+			Opened  *struct {
+				Epoch string `json:"epoch"`
+			} `json:"opened"`
+			Resync *struct {
 				SessionID string `json:"sessionId"`
 				Epoch     string `json:"epoch"`
 			} `json:"resync"`

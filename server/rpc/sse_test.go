@@ -84,7 +84,7 @@ func TestServerSentEvents(t *testing.T) {
 	url := serve(t, f.config(t)) + "/v1/subscribe"
 	token := []string{"Authorization", "Bearer " + aliceToken}
 
-	res, next := openSSE(t, url+"?max_backlog=7&fresh=true", token...)
+	res, next := openSSE(t, url+"?max_backlog=7&fresh=true", token...) //nolint:bodyclose // openSSE closes it
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	require.Equal(t, "text/event-stream", res.Header.Get("Content-Type"))
 	req := <-requests
@@ -100,7 +100,7 @@ func TestServerSentEvents(t *testing.T) {
 	require.Contains(t, last.data, "ERROR_REASON_SHUTTING_DOWN")
 	require.Empty(t, last.id, "the position stays")
 
-	_, next = openSSE(t, url, append(token, lastEventID, second.id)...)
+	_, next = openSSE(t, url, append(token, lastEventID, second.id)...) //nolint:bodyclose // as above
 	req = <-requests
 	require.True(t, proto.Equal(&parleyv1.SubscribeRequest{Epoch: "e1",
 		Cursors: []*parleyv1.Cursor{{SessionId: id.String(), Seq: 5}}}, req), "%v", req)

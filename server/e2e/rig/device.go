@@ -1,0 +1,271 @@
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+
+	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
+)
+
+// Device is a client with a stream that behaves as an SDK does: it drops what it was shown before, takes the place of its
+// own sends from their answers, reconnects with its own cursors, and notes every break of the promises.
+type Device struct {
+	*Client
+	mu        sync.Mutex
+	cond      *sync.Cond
+	cursors   map[string]int64 // last seq shown, by session
+	shown     map[string][]*parleyv1.Message
+	own       map[string]map[int64]bool // seqs of own sends whose answers came
+	events    []*parleyv1.Event
+	epoch     string
+	Repeats   int // raw entries that were known already
+	Raw       int
+	problems  []string
+	caughtUps int
+	lastErr   error
+	stop      context.CancelFunc
+	done      chan struct{}
+}
+
+// NewDevice makes a device that is not online yet.
+func (s *Server) NewDevice(user, device string, opts ...connect.ClientOption) *Device {
+	s.t.Helper()
+	d := &Device{Client: s.Client(user, device, opts...), cursors: map[string]int64{}, shown: map[string][]*parleyv1.Message{},
+		own: map[string]map[int64]bool{}}
+	d.cond = sync.NewCond(&d.mu)
+	s.t.Cleanup(d.Offline)
+	return d
+}
+
+// Online makes a device that is online and caught up.
+func (s *Server) Online(user, device string, opts ...connect.ClientOption) *Device {
+	s.t.Helper()
+	d := s.NewDevice(user, device, opts...)
+	d.Connect()
+	d.WaitCaughtUp(1)
+	return d
+}
+
+// Connect opens the stream and keeps it open, reconnecting, until Offline.
+func (d *Device) Connect() {
+	ctx, cancel := context.WithCancel(context.Background())
+	d.mu.Lock()
+	d.stop, d.done = cancel, make(chan struct{})
+	done := d.done
+	d.mu.Unlock()
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			err := d.Once(ctx)
+			d.mu.Lock()
+			d.lastErr = err
+			d.cond.Broadcast()
+			d.mu.Unlock()
+			if code := connect.CodeOf(err); err != nil && (code == connect.CodeUnauthenticated || code == connect.CodeFailedPrecondition) {
+				return
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}()
+}
+
+// Offline closes the stream and waits for its end.
+func (d *Device) Offline() {
+	d.mu.Lock()
+	stop, done := d.stop, d.done
+	d.mu.Unlock()
+	if stop != nil {
+		stop()
+		<-done
+	}
+}
+
+// Ended waits until the stream has ended for good and returns why.
+func (d *Device) Ended() error {
+	select {
+	case <-d.done:
+	case <-time.After(10 * time.Second):
+		return errors.New("the stream is still open after 10 s")
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lastErr
+}
+
+// Once runs one stream to its end.
+func (d *Device) Once(ctx context.Context) error {
+	req := &parleyv1.SubscribeRequest{}
+	d.mu.Lock()
+	req.Epoch = d.epoch
+	for id, seq := range d.cursors {
+		req.Cursors = append(req.Cursors, &parleyv1.Cursor{SessionId: id, Seq: seq})
+	}
+	d.mu.Unlock()
+	stream, err := d.Sync.Subscribe(ctx, req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = stream.Close() }()
+	for stream.Receive() {
+		d.mu.Lock()
+		for _, ev := range stream.Msg().GetEvents() {
+			d.take(ev)
+		}
+		d.cond.Broadcast()
+		d.mu.Unlock()
+	}
+	return stream.Err()
+}
+
+func (d *Device) take(ev *parleyv1.Event) {
+	d.events = append(d.events, ev)
+	switch k := ev.GetKind().(type) {
+	case *parleyv1.Event_Opened:
+		d.epoch = k.Opened.GetEpoch()
+	case *parleyv1.Event_CaughtUp:
+		d.caughtUps++
+	case *parleyv1.Event_Resync:
+		if id := k.Resync.GetSessionId(); id != "" {
+			delete(d.cursors, id)
+		} else {
+			clear(d.cursors)
+		}
+	case *parleyv1.Event_Skipped:
+		id := k.Skipped.GetSessionId()
+		if at, ok := d.cursors[id]; ok && d.bridge(id, at) != k.Skipped.GetFromSeq()-1 {
+			d.problem("session %s: skipped from %d after %d", id, k.Skipped.GetFromSeq(), at)
+		}
+		d.cursors[id] = k.Skipped.GetToSeq()
+	case *parleyv1.Event_Message:
+		d.takeMessage(k.Message)
+	}
+}
+
+// bridge moves past own sends, whose answers took their places.
+func (d *Device) bridge(id string, at int64) int64 {
+	for d.own[id][at+1] {
+		at++
+	}
+	return at
+}
+
+func (d *Device) takeMessage(m *parleyv1.Message) {
+	id := m.GetSessionId()
+	d.Raw++
+	at, known := d.cursors[id]
+	switch {
+	case known && m.GetSeq() <= at:
+		d.Repeats++
+		return
+	case known && d.bridge(id, at) < m.GetSeq()-1:
+		// An own send whose answer is still on its way may explain one that is missing; Problems judges that at the end.
+		d.problems = append(d.problems, fmt.Sprintf("gap %s %d %d", id, at, m.GetSeq()))
+	}
+	d.cursors[id] = m.GetSeq()
+	d.shown[id] = append(d.shown[id], m)
+}
+
+func (d *Device) problem(format string, a ...any) {
+	d.problems = append(d.problems, fmt.Sprintf(format, a...))
+}
+
+// Sent notes that a seq is the device's own send, whose answer came.
+func (d *Device) Sent(id string, seq int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.own[id] == nil {
+		d.own[id] = map[int64]bool{}
+	}
+	d.own[id][seq] = true
+}
+
+// Problems lists the breaks of the promises: entries out of order, missing, or skipped without a word. Own sends whose
+// answers came late explain gaps.
+func (d *Device) Problems() (out []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range d.problems {
+		var id string
+		var at, seq int64
+		if n, _ := fmt.Sscanf(p, "gap %s %d %d", &id, &at, &seq); n == 3 {
+			if d.bridge(id, at) >= seq-1 {
+				continue
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// Seqs returns the seqs shown of a session, own sends included, ascending.
+func (d *Device) Seqs(id string) []int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []int64
+	for _, m := range d.shown[id] {
+		out = append(out, m.GetSeq())
+	}
+	for seq := range d.own[id] {
+		out = append(out, seq)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// Shown returns the entries shown of a session.
+func (d *Device) Shown(id string) []*parleyv1.Message {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.shown[id])
+}
+
+// Events returns all events so far.
+func (d *Device) Events() []*parleyv1.Event {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.events)
+}
+
+// Wait waits until ok holds; ok runs with the device locked against changes and must not call its methods.
+func (d *Device) wait(what string, within time.Duration, ok func() bool) {
+	d.s.t.Helper()
+	timer := time.AfterFunc(within, d.cond.Broadcast)
+	defer timer.Stop()
+	end := time.Now().Add(within)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for !ok() {
+		if time.Now().After(end) {
+			require.Failf(d.s.t, "timeout", "%s/%s: %s (last error: %v)", d.User, d.Device, what, d.lastErr)
+		}
+		d.cond.Wait()
+	}
+}
+
+// WaitCaughtUp waits for the nth CaughtUp.
+func (d *Device) WaitCaughtUp(n int) {
+	d.s.t.Helper()
+	d.wait("caught up", 20*time.Second, func() bool { return d.caughtUps >= n })
+}
+
+// WaitSeq waits until the device was shown seq of a session (or past it).
+func (d *Device) WaitSeq(id string, seq int64) {
+	d.s.t.Helper()
+	d.wait(fmt.Sprintf("seq %d", seq), 30*time.Second, func() bool { return d.bridge(id, d.cursors[id]) >= seq })
+}
+
+// WaitEvent waits for an event that ok accepts.
+func (d *Device) WaitEvent(what string, ok func(*parleyv1.Event) bool) {
+	d.s.t.Helper()
+	d.wait(what, 10*time.Second, func() bool { return slices.ContainsFunc(d.events, ok) })
+}

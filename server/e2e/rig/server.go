@@ -1,0 +1,214 @@
+// Package rig runs the real server for tests, as users run it: the program as a process of its own, spoken to over its
+// public API only.
+package rig
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+
+	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
+	"github.com/parley-im/parley/gen/parley/v1/parleyv1connect"
+	"github.com/parley-im/parley/server/dev/testenv"
+)
+
+// AdminKey is the admin key of all servers of the rig.
+const AdminKey = "a key for tests, of no use anywhere else" //nolint:gosec // not a secret
+
+// Server is one node.
+type Server struct {
+	t           testing.TB
+	PostgresURL string
+	URL         string // of the API
+	OpsURL      string // of metrics and health
+	env         []string
+
+	mu  sync.Mutex
+	cmd *exec.Cmd
+	log *bytes.Buffer
+	end chan struct{}
+}
+
+var build struct {
+	sync.Once
+	path string
+	err  error
+}
+
+// binary builds the program once per test process.
+func binary(t testing.TB) string {
+	build.Do(func() {
+		dir, err := os.MkdirTemp("", "parley-e2e-")
+		if err != nil {
+			build.err = err
+			return
+		}
+		build.path = filepath.Join(dir, "parley")
+		out, err := exec.Command("go", "build", "-o", build.path, "github.com/parley-im/parley/server/cmd/parley").CombinedOutput() //nolint:gosec // our own program
+		if err != nil {
+			build.err = fmt.Errorf("build: %w\n%s", err, out)
+		}
+	})
+	require.NoError(t, build.err)
+	return build.path
+}
+
+// RemoveBinary deletes what the rig built; for TestMain.
+func RemoveBinary() {
+	if build.path != "" {
+		_ = os.RemoveAll(filepath.Dir(build.path))
+	}
+}
+
+// Start runs a server on a fresh database. env are further settings, NAME=value.
+func Start(t testing.TB, env ...string) *Server {
+	t.Helper()
+	return StartOn(t, testenv.PostgresURL(t), env...)
+}
+
+// StartOn runs a server on a database.
+func StartOn(t testing.TB, postgres string, env ...string) *Server {
+	t.Helper()
+	api, ops := freeAddr(t), freeAddr(t)
+	s := &Server{t: t, PostgresURL: postgres, URL: "http://" + api, OpsURL: "http://" + ops}
+	s.env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "PARLEY_LISTEN=" + api, "PARLEY_ADMIN_LISTEN=" + ops,
+		"PARLEY_POSTGRES_URL=" + postgres, "PARLEY_ADMIN_KEY=" + strings.ReplaceAll(AdminKey, " ", "-"),
+		"PARLEY_SIGNING_KEY=" + filepath.Join(t.TempDir(), "signing.pem"), "PARLEY_LOG_LEVEL=info"}, env...)
+	s.Restart()
+	t.Cleanup(func() {
+		s.Kill()
+		if t.Failed() {
+			t.Logf("server's log, last lines:\n%s", s.tail(6000))
+		}
+	})
+	return s
+}
+
+func freeAddr(t testing.TB) string {
+	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
+	require.NoError(t, err)
+	defer func() { _ = ln.Close() }()
+	return ln.Addr().String()
+}
+
+// Restart starts the server (again) on the same addresses and data, and waits until it is ready.
+func (s *Server) Restart() {
+	s.t.Helper()
+	cmd := exec.Command(binary(s.t), "serve") //nolint:gosec // our own program
+	cmd.Env = s.env
+	out := &locked{}
+	cmd.Stderr = out
+	require.NoError(s.t, cmd.Start())
+	end := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(end) }()
+	s.mu.Lock()
+	s.cmd, s.log, s.end = cmd, &out.buf, end
+	s.mu.Unlock()
+	require.Eventually(s.t, func() bool { return s.Ready() }, 30*time.Second, 20*time.Millisecond, "not ready")
+}
+
+// locked is a buffer that a process writes and a test reads.
+type locked struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.buf.Len() > 8<<20 {
+		l.buf.Reset()
+	}
+	return l.buf.Write(p)
+}
+
+func (s *Server) tail(n int) string {
+	b := s.log.Bytes() // the process has ended
+	return string(b[max(0, len(b)-n):])
+}
+
+// Log returns the log so far; only after the server has ended.
+func (s *Server) Log() string { return s.tail(8 << 20) }
+
+// Ready reports whether the server says that it is ready.
+func (s *Server) Ready() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.OpsURL+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = res.Body.Close() }()
+	return res.StatusCode == http.StatusOK
+}
+
+// Kill ends the server as a crash would, and waits for its end.
+func (s *Server) Kill() { s.signal(syscall.SIGKILL) }
+
+// Stop asks the server to go down, and waits for its end.
+func (s *Server) Stop() { s.signal(syscall.SIGTERM) }
+
+func (s *Server) signal(sig syscall.Signal) {
+	s.mu.Lock()
+	cmd, end := s.cmd, s.end
+	s.mu.Unlock()
+	_ = cmd.Process.Signal(sig)
+	select {
+	case <-end:
+	case <-time.After(30 * time.Second):
+		_ = cmd.Process.Kill()
+		<-end
+		s.t.Error("the server did not end")
+	}
+}
+
+// Admin is a client of AdminService.
+func (s *Server) Admin() parleyv1connect.AdminServiceClient {
+	return parleyv1connect.NewAdminServiceClient(http.DefaultClient, s.URL, connect.WithInterceptors(bearer(strings.ReplaceAll(AdminKey, " ", "-"))))
+}
+
+// Token mints a token, making user and device if they are new.
+func (s *Server) Token(user, device string) string {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	res, err := s.Admin().CreateToken(ctx, &parleyv1.CreateTokenRequest{UserId: user, DeviceId: device})
+	require.NoError(s.t, err)
+	return res.GetToken()
+}
+
+// Metric returns the sum of a metric's samples.
+func (s *Server) Metric(name string) (sum float64) {
+	res, err := http.Get(s.OpsURL + "/metrics") //nolint:noctx // local
+	require.NoError(s.t, err)
+	defer func() { _ = res.Body.Close() }()
+	var b bytes.Buffer
+	_, err = b.ReadFrom(res.Body)
+	require.NoError(s.t, err)
+	for line := range strings.Lines(b.String()) {
+		if strings.HasPrefix(line, name+" ") || strings.HasPrefix(line, name+"{") {
+			var v float64
+			if _, err := fmt.Sscanf(line[strings.LastIndex(line, " ")+1:], "%g", &v); err == nil {
+				sum += v
+			}
+		}
+	}
+	return sum
+}
