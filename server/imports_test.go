@@ -51,8 +51,8 @@ var layers = []layer{
 	{name: "adapters", packages: []string{"storage"}, forbidden: [][]string{protocol, transport, root}},
 }
 
-// mayImportAll are the folders that put everything together.
-var mayImportAll = []string{"app", "cmd", "dev"}
+// mayImportAll are the folders that put everything together, to run it or to test it whole.
+var mayImportAll = []string{"app", "bench", "cmd", "dev", "e2e"}
 
 // TestImportsPointInwards keeps the direction of dependencies: transport and adapters know the domain, the domain knows
 // neither, and only the composition root knows all.

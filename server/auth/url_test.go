@@ -211,11 +211,12 @@ func TestURLSourceStartsBeforeTheServer(t *testing.T) {
 // What is no key set does not replace the last good one.
 func TestURLSourceBadAnswers(t *testing.T) {
 	key := newEd25519(t, "k1")
-	padded := append(jwks(t, key), bytes.Repeat([]byte(" "), auth.MaxKeySetBytes)...)
+	set, strangers := jwks(t, key), jwks(t, newEd25519(t, "k2"))
+	padded := append(bytes.Clone(set), bytes.Repeat([]byte(" "), auth.MaxKeySetBytes)...)
 	var elsewhere atomic.Int64
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		elsewhere.Add(1)
-		_, _ = w.Write(jwks(t, newEd25519(t, "k2")))
+		_, _ = w.Write(strangers)
 	}))
 	defer other.Close()
 	redirect := func(to string) http.HandlerFunc {
@@ -230,7 +231,7 @@ func TestURLSourceBadAnswers(t *testing.T) {
 		"204": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
 		"203 with a set": func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusNonAuthoritativeInfo)
-			_, _ = w.Write(jwks(t, key))
+			_, _ = w.Write(set)
 		},
 		"empty":              document(nil),
 		"HTML":               document([]byte("<!doctype html>")),
@@ -239,15 +240,11 @@ func TestURLSourceBadAnswers(t *testing.T) {
 		"endless":            endless,
 		"cut off": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "900")
-			_, _ = w.Write(jwks(t, key))
-		},
-			_, _ = w.Write([]byte(`{"keys":[`))
-			flush(w)
-			hang(w, r)
+			_, _ = w.Write(set)
 		},
 		"huge header": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X", strings.Repeat("x", 65<<10))
-			_, _ = w.Write(jwks(t, key))
+			_, _ = w.Write(set)
 		},
 		"broken connection":     func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"redirect elsewhere":    redirect(other.URL + "/jwks.json"),
@@ -289,12 +286,13 @@ func endless(w http.ResponseWriter, _ *http.Request) {
 
 func TestURLSourceRedirectOnTheSameHost(t *testing.T) {
 	key := newEd25519(t, "k1")
+	set := jwks(t, key)
 	b := newURLBench(t, func(w http.ResponseWriter, r *http.Request) {
 		if hops := r.URL.Query().Get("hop"); hops != "xxx" {
 			http.Redirect(w, r, "/jwks.json?hop="+hops+"x", http.StatusTemporaryRedirect)
 			return
 		}
-		_, _ = w.Write(jwks(t, key))
+		_, _ = w.Write(set)
 	})
 	accepts(t, b.verifier, key.token(t, b.claims))
 	require.EqualValues(t, 4, b.server.requests.Load())
@@ -305,7 +303,11 @@ func TestURLSourceSlowServer(t *testing.T) {
 	key := newEd25519(t, "k1")
 	for name, answer := range map[string]http.HandlerFunc{
 		"header": hang,
-		"body":   func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte(`{"keys":[`)); flush(w); hang(w, r) },
+		"body": func(w http.ResponseWriter, r *http.Request) {
+			_, _ = w.Write([]byte(`{"keys":[`))
+			flush(w)
+			hang(w, r)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -145,7 +146,7 @@ func TestKickAgainstSend(t *testing.T) {
 	}
 	s, _ := w.locked(t, id)
 	require.EqualValues(t, len(all), s.LastSeq)
-	require.EqualValues(t, sent.Load(), s.CountableTotal)
+	require.Equal(t, sent.Load(), s.CountableTotal)
 	require.EqualValues(t, len(names), s.MemberCount)
 	// The commit log names every head that a transaction left behind, once.
 	require.Zero(t, p.number(t, `SELECT count(*) - count(DISTINCT h) FROM commit_log, unnest(heads) h`))
@@ -206,7 +207,7 @@ func TestOwnersLeaveAtOnce(t *testing.T) {
 		for i := range names {
 			names[i] = fmt.Sprintf("owner-%d", i)
 		}
-		id := w.group(t, session.Group{}, append(names, "member")...)
+		id := w.group(t, session.Group{}, slices.Concat(names, []string{"member"})...)
 		for _, name := range names {
 			_, err := w.SetMember(t.Context(), as(names[0]), id, name, session.Standing{Role: session.RoleOwner})
 			require.NoError(t, err)

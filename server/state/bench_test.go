@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/parley-im/parley/server/dev/testenv"
 	"github.com/parley-im/parley/server/message"
 )
 
@@ -19,7 +20,7 @@ func (w *world) load(t require.TestingT, id uuid.UUID, sender string, n int) {
 }
 
 func BenchmarkGetUnread(b *testing.B) {
-	w := newWorld(b.Context(), testPool(b))
+	w := newWorld(b.Context(), testenv.Postgres(b))
 	for range 100 {
 		id := w.group(b, "ann", "bob")
 		w.load(b, id, "ann", 1000)
@@ -39,7 +40,7 @@ func BenchmarkGetUnread(b *testing.B) {
 }
 
 func BenchmarkListReaders(b *testing.B) {
-	w := newWorld(b.Context(), testPool(b))
+	w := newWorld(b.Context(), testenv.Postgres(b))
 	members := names(10_000)
 	id := w.group(b, members...)
 	w.load(b, id, members[0], 1000)
@@ -62,7 +63,7 @@ func BenchmarkListReaders(b *testing.B) {
 }
 
 func BenchmarkMarkReadTo(b *testing.B) {
-	w := newWorld(b.Context(), testPool(b))
+	w := newWorld(b.Context(), testenv.Postgres(b))
 	id := w.group(b, "ann", "bob")
 	w.load(b, id, "ann", 100_000)
 	w.exec(b, `VACUUM ANALYZE`)
@@ -77,7 +78,7 @@ func BenchmarkMarkReadTo(b *testing.B) {
 }
 
 func BenchmarkStatesOf(b *testing.B) {
-	w := newWorld(b.Context(), testPool(b))
+	w := newWorld(b.Context(), testenv.Postgres(b))
 	var ranges []message.Range
 	for range 100 {
 		id := w.group(b, "ann", "bob")

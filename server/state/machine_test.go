@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/parley-im/parley/server/dev/testenv"
 	"github.com/parley-im/parley/server/message"
 	"github.com/parley-im/parley/server/refusal"
 	"github.com/parley-im/parley/server/state"
@@ -24,7 +25,7 @@ var machineUsers = []string{"ann", "bob", "cid"}
 
 // Whatever people do in whatever order, counts, states and readers are what the definitions say.
 func TestStatesAgreeWithTheModel(t *testing.T) {
-	w := newWorld(t.Context(), testPool(t))
+	w := newWorld(t.Context(), testenv.Postgres(t))
 	rapid.Check(t, func(t *rapid.T) {
 		m := &machine{world: w, id: w.group(t, machineUsers...), model: &model{members: map[string]*modelMember{}}}
 		m.model.append("ann", message.TypeMemberChange)

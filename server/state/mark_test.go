@@ -7,13 +7,14 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/parley-im/parley/server/dev/testenv"
 	"github.com/parley-im/parley/server/message"
 	"github.com/parley-im/parley/server/refusal"
 	"github.com/parley-im/parley/server/state"
 )
 
 func TestMarkReadTo(t *testing.T) {
-	w := newWorld(t.Context(), testPool(t))
+	w := newWorld(t.Context(), testenv.Postgres(t))
 	id := w.group(t, "ann", "bob")
 	w.texts(t, id, "ann", 5) // 2 to 6
 
@@ -42,7 +43,7 @@ func TestMarkReadTo(t *testing.T) {
 }
 
 func TestMarksAreRefusedOutsideWhatCanBeSeen(t *testing.T) {
-	w := newWorld(t.Context(), testPool(t))
+	w := newWorld(t.Context(), testenv.Postgres(t))
 	id := w.group(t, "ann")
 	w.texts(t, id, "ann", 3)
 	joined := w.join(t, id, "bob", false) // 5
@@ -104,7 +105,7 @@ func TestMarksAreRefusedOutsideWhatCanBeSeen(t *testing.T) {
 }
 
 func TestMarkReadAbsorbs(t *testing.T) {
-	w := newWorld(t.Context(), testPool(t))
+	w := newWorld(t.Context(), testenv.Postgres(t))
 	id := w.group(t, "ann", "bob")
 	w.texts(t, id, "ann", 6) // 2 to 7
 
@@ -146,7 +147,7 @@ func TestMarkReadAbsorbs(t *testing.T) {
 }
 
 func TestWatermarkPassesWhatCannotBeSeen(t *testing.T) {
-	w := newWorld(t.Context(), testPool(t))
+	w := newWorld(t.Context(), testenv.Postgres(t))
 	id := w.group(t, "ann", "bob")
 	w.texts(t, id, "ann", 2)    // 2, 3
 	w.leave(t, id, "bob")       // 4
@@ -164,7 +165,7 @@ func TestWatermarkPassesWhatCannotBeSeen(t *testing.T) {
 }
 
 func TestUnreadFlag(t *testing.T) {
-	w := newWorld(t.Context(), testPool(t))
+	w := newWorld(t.Context(), testenv.Postgres(t))
 	id := w.group(t, "ann", "bob")
 	w.texts(t, id, "ann", 2)
 	_, err := w.states.MarkReadTo(w.ctx, on("bob"), id, 3)
@@ -198,7 +199,7 @@ func TestUnreadFlag(t *testing.T) {
 }
 
 func TestDelete(t *testing.T) {
-	w := newWorld(t.Context(), testPool(t))
+	w := newWorld(t.Context(), testenv.Postgres(t))
 	id := w.group(t, "ann", "bob")
 	w.texts(t, id, "ann", 6) // 2 to 7
 
@@ -232,7 +233,7 @@ func TestDelete(t *testing.T) {
 
 // A send moves the watermark over exceptions and leaves their rows; the next mark takes them along.
 func TestMarksSweepWhatSendsLeft(t *testing.T) {
-	w := newWorld(t.Context(), testPool(t))
+	w := newWorld(t.Context(), testenv.Postgres(t))
 	id := w.group(t, "ann", "bob")
 	w.texts(t, id, "ann", 300) // 2 to 301
 	for from := int64(3); from <= 301; from += 2 {

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/parley-im/parley/server/dev/testenv"
 	"github.com/parley-im/parley/server/message"
 	"github.com/parley-im/parley/server/refusal"
 	"github.com/parley-im/parley/server/state"
@@ -29,7 +30,7 @@ func raceCalls() int {
 // cannot see, while others write: what is not valid is refused, no device sees the watermark move back, and in the end
 // it is where the furthest valid mark was.
 func TestWatermarkIsTheFurthestOfRacingMarks(t *testing.T) {
-	w := newWorld(t.Context(), testPool(t))
+	w := newWorld(t.Context(), testenv.Postgres(t))
 	id, foreign := w.group(t, "ann"), w.group(t, "ann")
 	w.texts(t, id, "ann", 20)
 	w.texts(t, foreign, "ann", 20)
@@ -104,7 +105,7 @@ func tryEntry(w *world, id uuid.UUID, sender string) (seq int64, err error) {
 // All kinds of changes race with each other and with the user's own sends, which take the locks in their order: nothing
 // deadlocks, no cursor moves back, and unread is what counting entry by entry gives.
 func TestChangesRaceWithOwnSends(t *testing.T) {
-	w := newWorld(t.Context(), testPool(t))
+	w := newWorld(t.Context(), testenv.Postgres(t))
 	id := w.group(t, "ann", "bob")
 	w.texts(t, id, "ann", 50)
 

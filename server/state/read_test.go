@@ -7,13 +7,14 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/parley-im/parley/server/dev/testenv"
 	"github.com/parley-im/parley/server/message"
 	"github.com/parley-im/parley/server/refusal"
 	"github.com/parley-im/parley/server/state"
 )
 
 func TestList(t *testing.T) {
-	w := newWorld(t.Context(), testPool(t))
+	w := newWorld(t.Context(), testenv.Postgres(t))
 	id := w.group(t, "ann", "bob")
 	w.texts(t, id, "ann", 3)            // 2 to 4
 	w.leave(t, id, "bob")               // 5
@@ -52,7 +53,7 @@ func TestList(t *testing.T) {
 }
 
 func TestListJumpsGaps(t *testing.T) {
-	w := newWorld(t.Context(), testPool(t))
+	w := newWorld(t.Context(), testenv.Postgres(t))
 	id := w.group(t, "ann", "bob")
 	w.leave(t, id, "bob") // 2
 	var want []int64
@@ -80,7 +81,7 @@ func TestListJumpsGaps(t *testing.T) {
 }
 
 func TestReaders(t *testing.T) {
-	w := newWorld(t.Context(), testPool(t))
+	w := newWorld(t.Context(), testenv.Postgres(t))
 	id := w.group(t, "ann", "bob", "cid", "dan", "eve")
 	w.users(t, "zoe")
 	w.texts(t, id, "ann", 3)           // 2 to 4
@@ -134,7 +135,7 @@ func TestReaders(t *testing.T) {
 }
 
 func TestUnread(t *testing.T) {
-	w := newWorld(t.Context(), testPool(t))
+	w := newWorld(t.Context(), testenv.Postgres(t))
 	var ids []uuid.UUID
 	for n := range 5 {
 		id := w.group(t, "ann", "bob")
@@ -168,7 +169,7 @@ func TestUnread(t *testing.T) {
 }
 
 func TestStatesOf(t *testing.T) {
-	w := newWorld(t.Context(), testPool(t))
+	w := newWorld(t.Context(), testenv.Postgres(t))
 	a, b, foreign := w.group(t, "ann", "bob"), w.group(t, "ann", "bob"), w.group(t, "ann")
 	for _, id := range []uuid.UUID{a, b, foreign} {
 		w.texts(t, id, "ann", 4) // 2 to 5
