@@ -123,26 +123,29 @@ WHERE (SELECT count(*) FROM (SELECT FROM user_to_session m
         WHERE m.user_id = u.user_id AND m.left_seq IS NULL LIMIT @max_sessions::integer) n) >= @max_sessions::integer;
 
 -- name: SessionViewList :many
--- Sessions as a user sees them, those with from_id <= session_id <= to_id, ordered by id: the user's part, the last entry
--- that the user can see with the user's exceptional state of it, and what is unread (nothing once the user has left).
--- Sessions without entries, direct ones whose first message was refused, are left out. The page is cut before anything
--- is counted.
+-- Sessions as a user sees them, those with from_id <= session_id <= to_id, ordered by id: the user's part, the last
+-- entry that the user can see with the user's exceptional state of it, and what is unread (nothing once the user has
+-- left). Sessions without entries, direct ones whose first message was refused, are left out. The page is cut before
+-- anything is counted. The LIMIT 1 keeps the user's rows on the outside, and the head in the page lets the last entry be
+-- found by its key: left to itself, the planner reads whole logs or the sessions of everybody.
 SELECT sqlc.embed(m), sqlc.embed(s),
     (CASE WHEN m.left_seq IS NOT NULL OR s.last_seq <= greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq) THEN 0
         ELSE parley_unread(m.user_id, m.session_id, greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq),
             s.countable_total) END)::bigint AS unread,
     g.seq_id AS last_seq_id, g.msg_id AS last_msg_id, g.user_id AS last_user_id, g.device_id AS last_device_id,
     g.type AS last_type, g.content AS last_content, g.is_delete AS last_is_delete, g.created_at AS last_created_at,
-    coalesce(st.is_read, false)::boolean AS last_read_apart, coalesce(st.is_delete, false)::boolean AS last_deleted_apart
+    coalesce(st.is_read, false)::boolean AS last_read_apart,
+    coalesce(st.is_delete, false)::boolean AS last_deleted_apart
 FROM (
-    SELECT p.user_id, p.session_id
-    FROM user_to_session p JOIN session e ON e.session_id = p.session_id
+    SELECT p.user_id, p.session_id, coalesce(p.left_seq, e.last_seq) AS head
+    FROM user_to_session p
+    CROSS JOIN LATERAL (SELECT h.last_seq FROM session h WHERE h.session_id = p.session_id LIMIT 1) e
     WHERE p.user_id = @user_id AND p.session_id >= @from_id AND p.session_id <= @to_id
         AND (@include_left::boolean OR p.left_seq IS NULL) AND e.last_seq > 0
     ORDER BY p.session_id LIMIT @max_sessions::integer
 ) page
 JOIN user_to_session m ON m.user_id = page.user_id AND m.session_id = page.session_id
 JOIN session s ON s.session_id = page.session_id
-LEFT JOIN msg g ON g.session_id = m.session_id AND g.seq_id = coalesce(m.left_seq, s.last_seq)
-LEFT JOIN msg_state st ON st.user_id = m.user_id AND st.session_id = m.session_id AND st.seq_id = g.seq_id
-ORDER BY m.session_id;
+LEFT JOIN msg g ON g.session_id = page.session_id AND g.seq_id = page.head
+LEFT JOIN msg_state st ON st.user_id = page.user_id AND st.session_id = page.session_id AND st.seq_id = page.head
+ORDER BY page.session_id;

@@ -277,4 +277,3 @@ func BenchmarkGateRemembered(b *testing.B) {
 		}
 	})
 }
-

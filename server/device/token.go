@@ -33,7 +33,8 @@ type Tokens struct {
 	minter  Minter
 }
 
-// NewTokens returns a source of tokens. A nil minter means that this server holds no signing key.
+// NewTokens returns a source of tokens. A nil minter (the interface itself, not a nil pointer in it) means that this
+// server holds no signing key.
 func NewTokens(devices *Service, minter Minter) *Tokens {
 	return &Tokens{devices: devices, minter: minter}
 }

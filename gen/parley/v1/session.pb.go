@@ -82,9 +82,9 @@ type Session struct {
 	SessionId string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// Direct or group.
 	Kind SessionKind `protobuf:"varint,2,opt,name=kind,proto3,enum=parley.v1.SessionKind" json:"kind,omitempty"`
-	// Title of a group; empty for direct sessions.
+	// Title of a group; empty for direct sessions, and once the caller has left: it may have changed since.
 	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
-	// Picture of a group; may be empty.
+	// Picture of a group; may be empty, and is once the caller has left.
 	AvatarUrl string `protobuf:"bytes,4,opt,name=avatar_url,json=avatarUrl,proto3" json:"avatar_url,omitempty"`
 	// The other user of a direct session; empty for groups.
 	PeerUserId string `protobuf:"bytes,5,opt,name=peer_user_id,json=peerUserId,proto3" json:"peer_user_id,omitempty"`
@@ -92,17 +92,17 @@ type Session struct {
 	HeadSeq int64 `protobuf:"varint,6,opt,name=head_seq,json=headSeq,proto3" json:"head_seq,omitempty"`
 	// Identity of the log's life.
 	Epoch string `protobuf:"bytes,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// Number of members now.
+	// Number of members now; 0 once the caller has left.
 	MemberCount int32 `protobuf:"varint,8,opt,name=member_count,json=memberCount,proto3" json:"member_count,omitempty"`
-	// Whether members added from now on see the past.
+	// Whether members added from now on see the past; false once the caller has left.
 	HistoryVisible bool `protobuf:"varint,9,opt,name=history_visible,json=historyVisible,proto3" json:"history_visible,omitempty"`
-	// The lowest role that may send.
+	// The lowest role that may send; unspecified once the caller has left.
 	SendRole MemberRole `protobuf:"varint,10,opt,name=send_role,json=sendRole,proto3,enum=parley.v1.MemberRole" json:"send_role,omitempty"`
 	// When it was made.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// The caller's own part in it.
 	Membership *Membership `protobuf:"bytes,12,opt,name=membership,proto3" json:"membership,omitempty"`
-	// Countable entries the caller has not read.
+	// Countable entries the caller has not read; 0 once the caller has left.
 	Unread int64 `protobuf:"varint,13,opt,name=unread,proto3" json:"unread,omitempty"`
 	// The entry at head_seq; set by ListSessions and GetSession.
 	LastMessage   *Message `protobuf:"bytes,14,opt,name=last_message,json=lastMessage,proto3" json:"last_message,omitempty"`

@@ -109,3 +109,8 @@ func (b bearer) WrapStreamingClient(next connect.StreamingClientFunc) connect.St
 func (b bearer) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return next
 }
+
+// Admin is AdminService as this device would call it: with its own token.
+func (c *Client) Admin() parleyv1connect.AdminServiceClient {
+	return parleyv1connect.NewAdminServiceClient(c.HTTP, c.s.URL, connect.WithInterceptors(bearer(c.Token)))
+}
