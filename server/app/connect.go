@@ -64,7 +64,7 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 			Devices: streamDevices{positions, devices, a.acks, a.clock}, Reader: reader, States: streamStates{states},
 			Epoch: life, Clock: a.clock, Log: a.log, Metrics: stream.NewMetrics(reg)})
 	ends.Manager = a.streams
-	sink.streams, sink.devices, sink.gate = a.streams, devices, gate
+	sink.streams, sink.devices, sink.gate, sink.relations = a.streams, devices, gate, relations
 
 	now, err := a.feed.Start(ctx)
 	if err != nil {

@@ -9,19 +9,21 @@ import (
 	"github.com/parley-im/parley/server/device"
 	"github.com/parley-im/parley/server/feed"
 	"github.com/parley-im/parley/server/hub"
+	"github.com/parley-im/parley/server/relation"
 	"github.com/parley-im/parley/server/state"
 	"github.com/parley-im/parley/server/stream"
 )
 
 // feedSink hands on what the feed finds to those whom it concerns on this node.
 type feedSink struct {
-	hub     *hub.Hub
-	streams *stream.Manager
-	states  views
-	devices *device.Service
-	gate    *device.Gate
-	epoch   *epoch
-	log     *slog.Logger
+	hub       *hub.Hub
+	streams   *stream.Manager
+	states    views
+	devices   *device.Service
+	relations *relation.Service
+	gate      *device.Gate
+	epoch     *epoch
+	log       *slog.Logger
 }
 
 // views reads what a user's states come to.
@@ -49,6 +51,7 @@ func (f *feedSink) StateChanged(ctx context.Context, userID string, sessionID uu
 // memberships that began elsewhere are joined.
 func (f *feedSink) RelationsChanged(ctx context.Context, changed []feed.Relation) {
 	var users, devices []string
+	var links []relation.Link
 	for _, c := range changed {
 		switch c.Kind {
 		case feed.User:
@@ -65,10 +68,26 @@ func (f *feedSink) RelationsChanged(ctx context.Context, changed []feed.Relation
 			if id, err := uuid.Parse(c.OtherID); err == nil {
 				f.hub.Joined(c.UserID, id)
 			}
-		case feed.UserToUser: // told by whoever changed it
+		case feed.UserToUser:
+			if f.hub.HasUser(c.UserID) {
+				links = append(links, relation.Link{UserID: c.UserID, PeerID: c.OtherID})
+			}
 		}
 	}
 	f.endRefused(ctx, users, devices)
+	f.tellRelations(ctx, links)
+}
+
+// tellRelations tells each link's user, and never the peer, what the peer is now.
+func (f *feedSink) tellRelations(ctx context.Context, links []relation.Link) {
+	views, err := f.relations.Views(ctx, links)
+	if err != nil {
+		f.log.WarnContext(ctx, "relation changes not delivered", "error", err)
+		return
+	}
+	for i, v := range views {
+		f.hub.NotifyUser(links[i].UserID, "", relation.Event(v))
+	}
 }
 
 func (f *feedSink) endRefused(ctx context.Context, users, devices []string) {

@@ -129,7 +129,10 @@ func (s *URLSource) join() chan struct{} {
 	}
 	s.lastMiss = now
 	s.flight = make(chan struct{})
-	s.wake <- struct{}{} // Never blocks: there is at most one flight, and its token was taken.
+	select {
+	case s.wake <- struct{}{}:
+	default: // It is awake already.
+	}
 	return s.flight
 }
 

@@ -368,6 +368,7 @@ func TestURLSourceClose(t *testing.T) {
 	}()
 	b.source.Close()
 	require.ErrorIs(t, <-got, refusal.New(refusal.Unavailable, ""))
+	require.Empty(t, b.log.String(), "shutting down is no failure of the key server")
 	_, err := b.source.Refresh(t.Context()) // Nothing is started any more, and nobody waits.
 	require.ErrorIs(t, err, auth.ErrKeysUnavailable)
 	_, err = b.source.Refresh(t.Context())

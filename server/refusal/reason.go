@@ -101,6 +101,8 @@ const (
 	TooManyDevices Reason = "TOO_MANY_DEVICES"
 	// TooManySessions: the user is at the session limit. Leave a session first.
 	TooManySessions Reason = "TOO_MANY_SESSIONS"
+	// TooManyRelations: the user is at the limit of friends and requests, or of blocks. End one first.
+	TooManyRelations Reason = "TOO_MANY_RELATIONS"
 )
 
 var reasons = []Reason{
@@ -110,6 +112,7 @@ var reasons = []Reason{
 	RoleTooLow, Muted, LastOwner, DirectSession, GroupFull, MessageIDReused, MessageRecalled, NotRecallable,
 	CursorBeyondHead, CursorInvisible, EpochChanged, PageTokenInvalid,
 	RequestTooLarge, RateLimited, Overloaded, Unavailable, StreamDisplaced, ShuttingDown, TooManyDevices, TooManySessions,
+	TooManyRelations,
 }
 
 // Reasons returns every reason, each once, in declaration order. The slice is the caller's own.

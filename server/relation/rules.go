@@ -21,8 +21,8 @@ var (
 	errNoRequest   = refusal.New(refusal.RelationUnavailable, "There is no request from this user.")
 	errCaller      = refusal.New(refusal.DeviceRevoked, "This device was revoked or never registered.")
 	errCallerGone  = refusal.New(refusal.UserDeactivated, "This user was deactivated.")
-	errFull        = refusal.New(refusal.NotAllowed, "A user may have 10000 friends and requests; end one first.", "limit", "10000")
-	errBlocksFull  = refusal.New(refusal.NotAllowed, "A user may block 10000 others; unblock one first.", "limit", "10000")
+	errFull        = refusal.New(refusal.TooManyRelations, "A user may have 10000 friends and requests; end one first.", "limit", "10000")
+	errBlocksFull  = refusal.New(refusal.TooManyRelations, "A user may block 10000 others; unblock one first.", "limit", "10000")
 )
 
 // A rule says what becomes of a pair when the user on whose side it is does something, or refuses. Rules change nothing

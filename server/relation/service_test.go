@@ -263,7 +263,7 @@ func TestBounds(t *testing.T) {
 		"accept":  func() error { _, err := w.Respond(ctx, on("alice"), "carol", true); return err },
 		"block":   func() error { return w.Block(ctx, on("alice"), "bob") },
 	} {
-		require.ErrorIs(t, full(), refusal.New(refusal.NotAllowed, ""), name)
+		require.ErrorIs(t, full(), refusal.New(refusal.TooManyRelations, ""), name)
 	}
 	r, err := w.Respond(ctx, on("bob"), "alice", true)
 	require.NoError(t, err, "a request that becomes a friendship takes no more room")

@@ -45,14 +45,15 @@ var codes = map[refusal.Reason]connect.Code{
 	refusal.EpochChanged:     connect.CodeAborted,
 	refusal.PageTokenInvalid: connect.CodeInvalidArgument,
 
-	refusal.RequestTooLarge: connect.CodeResourceExhausted,
-	refusal.RateLimited:     connect.CodeResourceExhausted,
-	refusal.Overloaded:      connect.CodeResourceExhausted,
-	refusal.Unavailable:     connect.CodeUnavailable,
-	refusal.StreamDisplaced: connect.CodeFailedPrecondition,
-	refusal.ShuttingDown:    connect.CodeUnavailable,
-	refusal.TooManyDevices:  connect.CodeResourceExhausted,
-	refusal.TooManySessions: connect.CodeResourceExhausted,
+	refusal.RequestTooLarge:  connect.CodeResourceExhausted,
+	refusal.RateLimited:      connect.CodeResourceExhausted,
+	refusal.Overloaded:       connect.CodeResourceExhausted,
+	refusal.Unavailable:      connect.CodeUnavailable,
+	refusal.StreamDisplaced:  connect.CodeFailedPrecondition,
+	refusal.ShuttingDown:     connect.CodeUnavailable,
+	refusal.TooManyDevices:   connect.CodeResourceExhausted,
+	refusal.TooManySessions:  connect.CodeResourceExhausted,
+	refusal.TooManyRelations: connect.CodeResourceExhausted,
 }
 
 // verdict is what the caller is told of an error.

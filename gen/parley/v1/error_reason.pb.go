@@ -103,6 +103,8 @@ const (
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 37
 	// DEADLINE_EXCEEDED or CANCELED: the call ended before its answer; the outcome of a write is unknown. Repeat with the same message_id.
 	ErrorReason_ERROR_REASON_CALL_ENDED ErrorReason = 38
+	// RESOURCE_EXHAUSTED: the user is at the limit of friends and requests, or of blocks. End one.
+	ErrorReason_ERROR_REASON_TOO_MANY_RELATIONS ErrorReason = 39
 )
 
 // Enum value maps for ErrorReason.
@@ -147,6 +149,7 @@ var (
 		36: "ERROR_REASON_TOO_MANY_SESSIONS",
 		37: "ERROR_REASON_INTERNAL",
 		38: "ERROR_REASON_CALL_ENDED",
+		39: "ERROR_REASON_TOO_MANY_RELATIONS",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":              0,
@@ -188,6 +191,7 @@ var (
 		"ERROR_REASON_TOO_MANY_SESSIONS":        36,
 		"ERROR_REASON_INTERNAL":                 37,
 		"ERROR_REASON_CALL_ENDED":               38,
+		"ERROR_REASON_TOO_MANY_RELATIONS":       39,
 	}
 )
 
@@ -283,7 +287,7 @@ const file_parley_v1_error_reason_proto_rawDesc = "" +
 	"\bmetadata\x18\x02 \x03(\v2$.parley.v1.ErrorDetail.MetadataEntryR\bmetadata\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\xa2\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\xc7\n" +
 	"\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
@@ -325,7 +329,8 @@ const file_parley_v1_error_reason_proto_rawDesc = "" +
 	"\x1dERROR_REASON_TOO_MANY_DEVICES\x10#\x12\"\n" +
 	"\x1eERROR_REASON_TOO_MANY_SESSIONS\x10$\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10%\x12\x1b\n" +
-	"\x17ERROR_REASON_CALL_ENDED\x10&B\x9a\x01\n" +
+	"\x17ERROR_REASON_CALL_ENDED\x10&\x12#\n" +
+	"\x1fERROR_REASON_TOO_MANY_RELATIONS\x10'B\x9a\x01\n" +
 	"\rcom.parley.v1B\x10ErrorReasonProtoP\x01Z2github.com/parley-im/parley/gen/parley/v1;parleyv1\xa2\x02\x03PXX\xaa\x02\tParley.V1\xca\x02\tParley\\V1\xe2\x02\x15Parley\\V1\\GPBMetadata\xea\x02\n" +
 	"Parley::V1b\x06proto3"
 

@@ -97,7 +97,7 @@ func problemOf(err error) problem {
 	p := problem{text: err.Error()}
 	var ce *connect.Error
 	if !errors.As(err, &ce) {
-		p.again = true
+		p.again = errors.Is(err, errSilent)
 		return p
 	}
 	p.text = ce.Message()

@@ -60,8 +60,10 @@ type Chat struct {
 	thread    thread
 	oldest    int64 // lowest seq shown
 	typing    map[string]time.Time
+	typingNow []string // as shown
 	told      time.Time // when typing was last told
-	unsent    int
+	unsent    int      // messages whose fate is not certain, and recalls under way
+	later     []func() // to be done when nothing is unsent
 	acks      positions
 	reads     positions
 	readers   receipts
@@ -343,12 +345,14 @@ func (c *Chat) showTyping() {
 		}
 	}
 	slices.Sort(names)
-	c.ui.Typing(names)
+	if !slices.Equal(names, c.typingNow) {
+		c.typingNow = names
+		c.ui.Typing(names)
+	}
 }
 
 // sent takes the answer to an own message, which takes its place in the live stream.
 func (c *Chat) sent(req *parleyv1.SendMessageRequest, res *parleyv1.SendMessageResponse) {
-	c.unsent--
 	if c.epoch == "" {
 		c.epoch = res.GetEpoch()
 	}
@@ -356,13 +360,27 @@ func (c *Chat) sent(req *parleyv1.SendMessageRequest, res *parleyv1.SendMessageR
 		SenderId: c.cfg.User, Content: req.GetContent(), CreatedAt: res.GetCreatedAt(),
 		Type: parleyv1.MessageType_MESSAGE_TYPE_TEXT}, time.Now())
 	c.show()
+	c.settled()
+}
+
+// settled notes that the fate of something sent is certain.
+func (c *Chat) settled() {
+	c.unsent--
+	if c.unsent > 0 {
+		return
+	}
+	later := c.later
+	c.later = nil
+	for _, fn := range later {
+		fn()
+	}
 }
 
 func (c *Chat) refused(p problem) {
-	c.unsent--
 	text := "not sent: " + clean(p.text)
 	if p.reason == parleyv1.ErrorReason_ERROR_REASON_RECIPIENT_UNAVAILABLE {
 		text += " (users are known to the server once they have signed in)"
 	}
 	c.ui.Note(text)
+	c.settled()
 }

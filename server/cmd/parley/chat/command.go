@@ -9,7 +9,8 @@ import (
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 )
 
-const help = `/recall [#]  take back your last message, or the one with this number
+// Help tells what can be entered.
+const Help = `/recall [#]  take back your last message, or the one with this number
 /older       show earlier messages
 /who         who is here
 /quit        leave (or Ctrl-D)
@@ -31,7 +32,7 @@ func (c *Chat) entered(ctx context.Context, line string) error {
 	case "quit", "q", "exit":
 		return errQuit
 	case "help":
-		for _, l := range strings.Split(help, "\n") {
+		for _, l := range strings.Split(Help, "\n") {
 			c.ui.Note(l)
 		}
 	case "recall":
@@ -70,6 +71,10 @@ func (c *Chat) say(ctx context.Context, text string) error {
 }
 
 func (c *Chat) recall(ctx context.Context, arg string) {
+	if arg == "" && c.unsent > 0 { // the last message has no number yet
+		c.later = append(c.later, func() { c.recall(ctx, "") })
+		return
+	}
 	seq := c.readers.last
 	if arg != "" {
 		n, err := strconv.ParseInt(arg, 10, 64)
@@ -88,12 +93,12 @@ func (c *Chat) recall(ctx context.Context, arg string) {
 		_, err := c.api.messages.RecallMessage(ctx, &parleyv1.RecallMessageRequest{SessionId: c.sessionID, Seq: seq})
 		return err
 	}, func(err error) {
-		c.unsent--
 		if err != nil {
 			c.ui.Note("not recalled: " + clean(problemOf(err).text))
-			return
+		} else {
+			c.ui.Note(fmt.Sprintf("#%d is recalled", seq))
 		}
-		c.ui.Note(fmt.Sprintf("#%d is recalled", seq))
+		c.settled()
 	})
 }
 

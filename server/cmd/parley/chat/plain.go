@@ -16,7 +16,6 @@ import (
 type plain struct {
 	out   io.Writer
 	lines chan string
-	typed string
 }
 
 // maxLine bounds a line of input, in bytes: a message has at most 16 KiB of text.
@@ -51,11 +50,9 @@ func (p *plain) Message(l Line) {
 func (p *plain) Note(text string) { fmt.Fprintf(p.out, "* %s\n", text) }
 
 func (p *plain) Typing(names []string) {
-	now := strings.Join(names, ", ")
-	if now != "" && now != p.typed {
-		p.Note(now + " typing")
+	if len(names) > 0 {
+		p.Note("typing: " + strings.Join(names, ", "))
 	}
-	p.typed = now
 }
 
 func (p *plain) Lines() <-chan string  { return p.lines }

@@ -56,11 +56,14 @@ func (t *terminal) read(ctx context.Context) {
 	for {
 		line, err := t.t.ReadLine()
 		if err != nil {
-			return
+			line = "/quit" // who presses Ctrl-C wants to leave now, whatever is still to be sent
 		}
 		select {
 		case t.lines <- line:
 		case <-ctx.Done():
+			return
+		}
+		if err != nil {
 			return
 		}
 	}

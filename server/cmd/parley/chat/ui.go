@@ -15,9 +15,10 @@ type UI interface {
 	Message(m Line)
 	// Note shows something about the chat itself.
 	Note(text string)
-	// Typing shows who is typing now.
+	// Typing shows who is typing now; called when that changes.
 	Typing(names []string)
-	// Lines gives what was entered, a line each; closed when nothing more comes.
+	// Lines gives what was entered, a line each; closed when nothing more comes, after which the chat ends as soon as
+	// everything is sent.
 	Lines() <-chan string
 	// Keys tells that somebody is typing here; nil where that cannot be told.
 	Keys() <-chan struct{}
