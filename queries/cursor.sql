@@ -26,7 +26,7 @@ SELECT session_id FROM user_to_session WHERE user_id = @user_id AND left_seq IS 
 -- Where a user and a device stand in the given sessions, or, when all_sessions, in all: those the user is in, and those
 -- left whose end the device has not acknowledged.
 SELECT m.session_id, m.role, m.joined_seq, m.visible_seq, m.left_seq, m.earlier, m.deleted_to_seq, s.last_seq,
-    c.acked_seq
+    m.is_muted, m.notifications_muted, m.is_pinned, m.is_archived, c.acked_seq
 FROM user_to_session m
 JOIN session s ON s.session_id = m.session_id
 LEFT JOIN device_cursor c ON c.user_id = m.user_id AND c.device_id = @device_id AND c.session_id = m.session_id

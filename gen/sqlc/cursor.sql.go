@@ -90,7 +90,7 @@ func (q *Queries) DeviceSetSynced(ctx context.Context, db DBTX, arg DeviceSetSyn
 
 const PositionList = `-- name: PositionList :many
 SELECT m.session_id, m.role, m.joined_seq, m.visible_seq, m.left_seq, m.earlier, m.deleted_to_seq, s.last_seq,
-    c.acked_seq
+    m.is_muted, m.notifications_muted, m.is_pinned, m.is_archived, c.acked_seq
 FROM user_to_session m
 JOIN session s ON s.session_id = m.session_id
 LEFT JOIN device_cursor c ON c.user_id = m.user_id AND c.device_id = $1 AND c.session_id = m.session_id
@@ -108,15 +108,19 @@ type PositionListParams struct {
 }
 
 type PositionListRow struct {
-	SessionID    uuid.UUID
-	Role         int16
-	JoinedSeq    int64
-	VisibleSeq   int64
-	LeftSeq      *int64
-	Earlier      pgtype.Multirange[pgtype.Range[pgtype.Int8]]
-	DeletedToSeq int64
-	LastSeq      int64
-	AckedSeq     *int64
+	SessionID          uuid.UUID
+	Role               int16
+	JoinedSeq          int64
+	VisibleSeq         int64
+	LeftSeq            *int64
+	Earlier            pgtype.Multirange[pgtype.Range[pgtype.Int8]]
+	DeletedToSeq       int64
+	LastSeq            int64
+	IsMuted            bool
+	NotificationsMuted bool
+	IsPinned           bool
+	IsArchived         bool
+	AckedSeq           *int64
 }
 
 // Where a user and a device stand in the given sessions, or, when all_sessions, in all: those the user is in, and those
@@ -144,6 +148,10 @@ func (q *Queries) PositionList(ctx context.Context, db DBTX, arg PositionListPar
 			&i.Earlier,
 			&i.DeletedToSeq,
 			&i.LastSeq,
+			&i.IsMuted,
+			&i.NotificationsMuted,
+			&i.IsPinned,
+			&i.IsArchived,
 			&i.AckedSeq,
 		); err != nil {
 			return nil, err

@@ -177,12 +177,12 @@ func TestBatchBounds(t *testing.T) {
 		require.LessOrEqual(t, n, committer.MaxBatch)
 	}
 	store.batches = nil
-	big := string(make([]byte, 1<<20))
-	drafts = drafts[:0]
-	for range 6 {
-		drafts = append(drafts, text(id, big))
+	body := string(make([]byte, 1<<20))
+	big := make([]message.Draft, 6)
+	for i := range big {
+		big[i] = text(id, body)
 	}
-	_, err = c.Send(t.Context(), drafts)
+	_, err = c.Send(t.Context(), big)
 	require.NoError(t, err)
 	for _, n := range store.batches {
 		require.LessOrEqual(t, n, 4)

@@ -176,6 +176,7 @@ var ErrIDReused = refusal.New(refusal.MessageIDReused, "This message_id was used
 // that one bad item never fails the others.
 func (w *worker) append(drafts []message.Draft) []Outcome {
 	started := w.c.clock.Now()
+	//nolint:forbidigo // the batch belongs to many callers, each of whom may leave
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
 	outcomes, err := w.c.store.Append(ctx, drafts, started)

@@ -115,26 +115,27 @@ func draft(by session.Actor, m Outgoing) (message.Draft, error) {
 
 // Recall takes a message back and returns the seq of the recall; that of the first one when it was recalled before.
 // Refusals: SESSION_UNAVAILABLE, MESSAGE_UNAVAILABLE, NOT_RECALLABLE.
-func (s *Service) Recall(ctx context.Context, by session.Actor, sessionID uuid.UUID, seq int64) (recallSeq int64, err error) {
-	err = s.log.Change(ctx, sessionID, func(ctx context.Context, l session.Log) error {
+func (s *Service) Recall(ctx context.Context, by session.Actor, sessionID uuid.UUID, seq int64) (int64, error) {
+	recallSeq := new(int64) // the change may still run when this call has ended
+	err := s.log.Change(ctx, sessionID, func(ctx context.Context, l session.Log) error {
 		m, err := recallable(ctx, l, by, seq)
 		if err != nil {
 			return err
 		}
-		if recallSeq = m.RecallSeq; recallSeq != 0 {
+		if *recallSeq = m.RecallSeq; *recallSeq != 0 {
 			return nil
 		}
 		e, err := l.Append(ctx, by, &parleyv1.Content{Kind: &parleyv1.Content_Recall{Recall: &parleyv1.Recall{Seq: seq}}}, s.clock.Now())
 		if err != nil {
 			return err
 		}
-		recallSeq = e.Seq
+		*recallSeq = e.Seq
 		return l.Erase(ctx, seq, e.Seq)
 	})
 	if err != nil {
 		return 0, err
 	}
-	return recallSeq, nil
+	return *recallSeq, nil
 }
 
 // recallable returns the message if the actor may recall it: senders their own, in groups admins those of members below

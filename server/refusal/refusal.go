@@ -51,7 +51,7 @@ func (e *Error) Error() string {
 // Is makes errors.Is compare reasons only: errors.Is(err, refusal.New(refusal.Muted, "")) holds for every refusal with
 // that reason, whatever its text and metadata.
 func (e *Error) Is(target error) bool {
-	t, ok := target.(*Error) //nolint:errorlint // errors.Is unwraps; this compares one link of the chain.
+	t, ok := target.(*Error) // errors.Is unwraps; this compares one link of the chain
 	return ok && t != nil && t.Reason == e.Reason
 }
 

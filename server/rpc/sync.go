@@ -64,7 +64,7 @@ type connectSink struct {
 func (s *connectSink) Codec() wire.Codec { return s.codec }
 
 func (s *connectSink) Send(f *wire.Frame) error {
-	if err := s.control.SetWriteDeadline(time.Now().Add(writeDeadline)); err != nil { // a deadline of the kernel's clock
+	if err := s.control.SetWriteDeadline(time.Now().Add(writeDeadline)); err != nil { //nolint:forbidigo // a deadline of the kernel's
 		return err
 	}
 	if err := s.conn.Send(f); err != nil {

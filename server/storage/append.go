@@ -32,7 +32,7 @@ type Messages struct {
 func NewMessages(db *DB) *Messages {
 	direct, err := lru.New[uuid.UUID, struct{}](knownDirect)
 	if err != nil { // only for a size below 1
-		panic(err)
+		panic(err) //nolint:forbidigo // only a bug here
 	}
 	return &Messages{DB: db, Sessions: Sessions{db}, direct: direct}
 }

@@ -36,7 +36,8 @@ func (s Positions) Positions(ctx context.Context, userID, deviceID string, ids [
 	for i, r := range rows {
 		out[i] = stream.Position{SessionID: r.SessionID, Visible: visibility(r.Earlier, r.VisibleSeq, r.LeftSeq),
 			Role: session.Role(r.Role), Active: r.LeftSeq == nil, JoinedSeq: r.JoinedSeq, DeletedToSeq: r.DeletedToSeq,
-			Head: r.LastSeq}
+			Head: r.LastSeq, Settings: stream.Settings{Muted: r.IsMuted, NotificationsMuted: r.NotificationsMuted,
+				Pinned: r.IsPinned, Archived: r.IsArchived}}
 		if r.AckedSeq != nil {
 			out[i].Acked, out[i].HasCursor = *r.AckedSeq, true
 		}

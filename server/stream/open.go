@@ -138,7 +138,7 @@ func (s *Stream) place(t *track, p Position, from, floor int64, initial bool) in
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t.loading = false
-	t.visible, t.role = p.Visible, p.Role
+	t.visible, t.role, t.own = p.Visible, p.Role, p.Settings
 	t.taken = at
 	t.head = max(t.head, p.Head)
 	t.fallBehind(p.Head)
@@ -166,7 +166,7 @@ func (s *Stream) reload(ctx context.Context, ids []uuid.UUID) error {
 	}
 	for _, p := range positions {
 		t := s.tracks[p.SessionID]
-		changed := t.loading || t.role != p.Role || t.closed
+		changed := t.loading || t.role != p.Role || t.own != p.Settings || t.closed
 		if t.loading {
 			s.place(t, p, p.start(false), 0, false)
 		} else {
@@ -198,7 +198,7 @@ func (s *Stream) update(t *track, p Position) {
 		s.joined[t.sessionID] = struct{}{}
 		return
 	}
-	t.visible, t.role = p.Visible, p.Role
+	t.visible, t.role, t.own = p.Visible, p.Role, p.Settings
 	if t.closed || p.Head > t.head {
 		t.fallBehind(p.Head)
 	}

@@ -16,6 +16,7 @@ type Position struct {
 	SessionID    uuid.UUID
 	Visible      session.Visibility
 	Role         session.Role
+	Settings     Settings
 	Active       bool  // a member now
 	JoinedSeq    int64 // of the present or last membership
 	DeletedToSeq int64
@@ -23,6 +24,9 @@ type Position struct {
 	Acked        int64 // the device's cursor, meaningful when HasCursor
 	HasCursor    bool
 }
+
+// Settings are what of a membership a SessionEvent tells beside its bounds.
+type Settings struct{ Muted, NotificationsMuted, Pinned, Archived bool }
 
 // Cursor is a position in a session's log: everything up to Seq is known.
 type Cursor struct {

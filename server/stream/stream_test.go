@@ -149,7 +149,7 @@ func TestNewDeviceRoams(t *testing.T) {
 
 	// What it did not acknowledge comes again, and no more is left out.
 	d.stop()
-	<-d.done
+	require.ErrorIs(t, <-d.done, context.Canceled)
 	for range 50 {
 		w.send(id, "bob", "b1", "later")
 	}

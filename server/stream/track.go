@@ -17,6 +17,7 @@ type track struct {
 
 	visible session.Visibility
 	role    session.Role
+	own     Settings
 	taken   int64 // last seq handed to the writer (or left out with notice)
 	head    int64 // highest seq known
 	next    int64 // live only: the seq that may be queued

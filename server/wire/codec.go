@@ -9,6 +9,7 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"connectrpc.com/connect"
@@ -120,7 +121,7 @@ func (jsonCodec) Unmarshal(data []byte, v any) error {
 		return notProto(v)
 	}
 	if len(data) == 0 {
-		return fmt.Errorf("zero-length payload is not a valid JSON object")
+		return errors.New("zero-length payload is not a valid JSON object")
 	}
 	// Fields of newer clients are passed over, as they are in the binary encoding.
 	return protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(data, m)

@@ -39,10 +39,10 @@ func Encode(e message.Entry) *Entry {
 	b = protowire.AppendTag(b, fieldEvents, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(inner)) //nolint:gosec // a length
 	b = protowire.AppendTag(b, fieldMessage, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(len(msg))) //nolint:gosec // a length
+	b = protowire.AppendVarint(b, uint64(len(msg)))
 	out.offset = len(b)
 	out.piece = append(b, msg...)
-	switch e.Type {
+	switch e.Type { //nolint:exhaustive // the others need nothing of their bodies
 	case message.TypeMemberChange:
 		out.Change = Message(e).GetContent().GetMemberChange()
 	case message.TypeRecall:
@@ -59,7 +59,7 @@ func (e *Entry) Size() int { return len(e.piece) }
 
 // Removes reports whether the entry ends a user's membership.
 func (e *Entry) Removes(userID string) bool {
-	switch e.Change.GetKind() {
+	switch e.Change.GetKind() { //nolint:exhaustive // the others remove nobody
 	case parleyv1.MemberChangeKind_MEMBER_CHANGE_KIND_REMOVED, parleyv1.MemberChangeKind_MEMBER_CHANGE_KIND_LEFT:
 		for _, id := range e.Change.GetUserIds() {
 			if id == userID {
@@ -72,7 +72,7 @@ func (e *Entry) Removes(userID string) bool {
 
 // Adds returns the users whose membership the entry begins.
 func (e *Entry) Adds() []string {
-	switch e.Change.GetKind() {
+	switch e.Change.GetKind() { //nolint:exhaustive // the others add nobody
 	case parleyv1.MemberChangeKind_MEMBER_CHANGE_KIND_CREATED, parleyv1.MemberChangeKind_MEMBER_CHANGE_KIND_ADDED:
 		return e.Change.GetUserIds()
 	}

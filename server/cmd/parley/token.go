@@ -27,8 +27,8 @@ type remote struct {
 func (r *remote) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&r.server, "server", "http://127.0.0.1:8080", "the server's address")
-	f.StringVar(&r.adminKey, "admin-key", "", "admin key (prefer PARLEY_ADMIN_KEY); empty: the one that `parley run` keeps in the data dir")
-	f.StringVar(&r.dataDir, "data-dir", ".data", "data dir of `parley run`")
+	f.StringVar(&r.adminKey, "admin-key", "", "admin key (prefer PARLEY_ADMIN_KEY); empty: the one that 'parley run' keeps in the data dir")
+	f.StringVar(&r.dataDir, "data-dir", ".data", "data dir of 'parley run'")
 }
 
 func (r *remote) key() (string, error) {

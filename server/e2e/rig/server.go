@@ -26,7 +26,7 @@ import (
 )
 
 // AdminKey is the admin key of all servers of the rig.
-const AdminKey = "a key for tests, of no use anywhere else" //nolint:gosec // not a secret
+const AdminKey = "a key for tests, of no use anywhere else"
 
 // Server is one node.
 type Server struct {
@@ -57,7 +57,7 @@ func binary(t testing.TB) string {
 			return
 		}
 		build.path = filepath.Join(dir, "parley")
-		out, err := exec.Command("go", "build", "-o", build.path, "github.com/parley-im/parley/server/cmd/parley").CombinedOutput() //nolint:gosec // our own program
+		out, err := exec.CommandContext(context.Background(), "go", "build", "-o", build.path, "github.com/parley-im/parley/server/cmd/parley").CombinedOutput() //nolint:gosec // our own program
 		if err != nil {
 			build.err = fmt.Errorf("build: %w\n%s", err, out)
 		}
@@ -107,7 +107,7 @@ func freeAddr(t testing.TB) string {
 // Restart starts the server (again) on the same addresses and data, and waits until it is ready.
 func (s *Server) Restart() {
 	s.t.Helper()
-	cmd := exec.Command(binary(s.t), "serve") //nolint:gosec // our own program
+	cmd := exec.CommandContext(context.Background(), binary(s.t), "serve") //nolint:gosec // our own program
 	cmd.Env = s.env
 	out := &locked{}
 	cmd.Stderr = out

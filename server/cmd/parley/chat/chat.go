@@ -60,10 +60,10 @@ type Chat struct {
 	thread    thread
 	oldest    int64 // lowest seq shown
 	typing    map[string]time.Time
-	typingNow []string // as shown
+	typingNow []string  // as shown
 	told      time.Time // when typing was last told
-	unsent    int      // messages whose fate is not certain, and recalls under way
-	later     []func() // to be done when nothing is unsent
+	unsent    int       // messages whose fate is not certain, and recalls under way
+	later     []func()  // to be done when nothing is unsent
 	acks      positions
 	reads     positions
 	readers   receipts

@@ -1,0 +1,24 @@
+package stream
+
+import "runtime"
+
+// Settle waits until every live stream has handed all that waits to its sink and sleeps again.
+func (m *Manager) Settle() {
+	m.mu.Lock()
+	live := make([]*Stream, 0, len(m.live))
+	for _, e := range m.live {
+		live = append(live, e.Stream)
+	}
+	m.mu.Unlock()
+	for _, s := range live {
+		for !s.idle() {
+			runtime.Gosched()
+		}
+	}
+}
+
+func (s *Stream) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.queue) == 0 && len(s.behind) == 0 && len(s.wake) == 0
+}
