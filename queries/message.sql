@@ -69,11 +69,15 @@ WITH item AS (
             ELSE 0
         END AS verdict
     FROM item i
-    LEFT JOIN session s ON s.session_id = i.session_id
-    LEFT JOIN user_to_session m ON m.user_id = i.user_id AND m.session_id = i.session_id
-    LEFT JOIN app_user u ON u.user_id = i.user_id
-    LEFT JOIN user_to_device d ON d.user_id = i.user_id AND d.device_id = i.device_id
-    LEFT JOIN msg old ON old.session_id = i.session_id AND old.msg_id = i.msg_id AND old.user_id = i.user_id
+    -- One look-up by key each, whatever the planner thinks of the tables' sizes: LIMIT keeps it from joining them whole.
+    LEFT JOIN LATERAL (SELECT * FROM session x WHERE x.session_id = i.session_id LIMIT 1) s ON true
+    LEFT JOIN LATERAL (SELECT * FROM user_to_session x
+        WHERE x.user_id = i.user_id AND x.session_id = i.session_id LIMIT 1) m ON true
+    LEFT JOIN LATERAL (SELECT * FROM app_user x WHERE x.user_id = i.user_id LIMIT 1) u ON true
+    LEFT JOIN LATERAL (SELECT * FROM user_to_device x
+        WHERE x.user_id = i.user_id AND x.device_id = i.device_id LIMIT 1) d ON true
+    LEFT JOIN LATERAL (SELECT x.seq_id, x.digest, x.created_at FROM msg x
+        WHERE x.session_id = i.session_id AND x.msg_id = i.msg_id AND x.user_id = i.user_id LIMIT 1) old ON true
 ), accepted AS (
     SELECT j.*, row_number() OVER (PARTITION BY j.session_id ORDER BY j.ord) AS nth FROM judged j WHERE j.verdict = 0
 ), inserted AS (

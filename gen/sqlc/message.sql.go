@@ -108,11 +108,15 @@ WITH item AS (
             ELSE 0
         END AS verdict
     FROM item i
-    LEFT JOIN session s ON s.session_id = i.session_id
-    LEFT JOIN user_to_session m ON m.user_id = i.user_id AND m.session_id = i.session_id
-    LEFT JOIN app_user u ON u.user_id = i.user_id
-    LEFT JOIN user_to_device d ON d.user_id = i.user_id AND d.device_id = i.device_id
-    LEFT JOIN msg old ON old.session_id = i.session_id AND old.msg_id = i.msg_id AND old.user_id = i.user_id
+    -- One look-up by key each, whatever the planner thinks of the tables' sizes: LIMIT keeps it from joining them whole.
+    LEFT JOIN LATERAL (SELECT session_id, kind, owner_id, direct_low, direct_high, title, avatar_url, history_visible, send_role, member_count, last_seq, countable_total, created_at FROM session x WHERE x.session_id = i.session_id LIMIT 1) s ON true
+    LEFT JOIN LATERAL (SELECT user_id, session_id, role, joined_seq, visible_seq, left_seq, earlier, read_seq, deleted_to_seq, marked_unread, is_muted, notifications_muted, is_pinned, is_archived FROM user_to_session x
+        WHERE x.user_id = i.user_id AND x.session_id = i.session_id LIMIT 1) m ON true
+    LEFT JOIN LATERAL (SELECT user_id, display_name, avatar_url, deactivated_at, created_at FROM app_user x WHERE x.user_id = i.user_id LIMIT 1) u ON true
+    LEFT JOIN LATERAL (SELECT user_id, device_id, platform, push_target, display_name, created_at, last_seen_at, synced_at, revoked_at FROM user_to_device x
+        WHERE x.user_id = i.user_id AND x.device_id = i.device_id LIMIT 1) d ON true
+    LEFT JOIN LATERAL (SELECT x.seq_id, x.digest, x.created_at FROM msg x
+        WHERE x.session_id = i.session_id AND x.msg_id = i.msg_id AND x.user_id = i.user_id LIMIT 1) old ON true
 ), accepted AS (
     SELECT j.ord, j.session_id, j.msg_id, j.user_id, j.device_id, j.type, j.content, j.digest, j.reply_to_seq, j.peer, j.last_seq, j.countable_total, j.old_seq, j.old_created_at, j.verdict, row_number() OVER (PARTITION BY j.session_id ORDER BY j.ord) AS nth FROM judged j WHERE j.verdict = 0
 ), inserted AS (

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -10,30 +9,14 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/parley-im/parley/db"
+	"github.com/parley-im/parley/server/storage"
 )
 
 // openPostgres connects, waiting a bounded time for PostgreSQL to come up, and brings the schema up to date.
 func openPostgres(ctx context.Context, cfg PostgresConfig, log *slog.Logger) (*pgxpool.Pool, error) {
-	pc, err := pgxpool.ParseConfig(cfg.URL)
+	pool, err := storage.OpenPool(ctx, cfg.URL, cfg.MaxConns)
 	if err != nil {
-		return nil, errors.New("PARLEY_POSTGRES_URL is no valid connection string") // err quotes it, password and all
-	}
-	pc.MaxConns = int32(cfg.MaxConns) //nolint:gosec // validated
-	pc.MaxConnIdleTime = 5 * time.Minute
-	pc.HealthCheckPeriod = 5 * time.Second
-	pc.ConnConfig.ConnectTimeout = 5 * time.Second
-	set := pc.ConnConfig.RuntimeParams
-	set["application_name"] = "parley"
-	// A batch relies on each of its steps having a snapshot of its own.
-	set["default_transaction_isolation"] = "read committed"
-	// What the server gives up on by itself, should this node hang or vanish.
-	set["statement_timeout"] = "15s"
-	set["lock_timeout"] = "10s"
-	set["idle_in_transaction_session_timeout"] = "30s"
-	set["timezone"] = "UTC"
-	pool, err := pgxpool.NewWithConfig(ctx, pc)
-	if err != nil {
-		return nil, fmt.Errorf("make the connection pool: %w", err)
+		return nil, err
 	}
 	if err := ready(ctx, pool, cfg, log); err != nil {
 		pool.Close()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jonboulle/clockwork"
+	"github.com/stretchr/testify/require"
 
 	"github.com/parley-im/parley/server/committer"
 	"github.com/parley-im/parley/server/dev/testenv"
@@ -19,7 +20,9 @@ import (
 
 // BenchmarkAppend is one transaction of n messages over 1,000 sessions, fsync on.
 func BenchmarkAppend(b *testing.B) {
-	pool := testenv.Postgres(b)
+	pool, err := storage.OpenPool(b.Context(), testenv.PostgresURL(b), 16)
+	require.NoError(b, err)
+	b.Cleanup(pool.Close)
 	s := storage.NewMessages(storage.New(pool))
 	addUsers(b, pool, "alice")
 	ids := make([]uuid.UUID, 1000)
@@ -47,7 +50,9 @@ func BenchmarkAppend(b *testing.B) {
 
 // BenchmarkCommitter is senders that each wait for their answer, over 1,000 sessions, fsync on.
 func BenchmarkCommitter(b *testing.B) {
-	pool := testenv.Postgres(b)
+	pool, err := storage.OpenPool(b.Context(), testenv.PostgresURL(b), 16)
+	require.NoError(b, err)
+	b.Cleanup(pool.Close)
 	s := storage.NewMessages(storage.New(pool))
 	addUsers(b, pool, "alice")
 	ids := make([]uuid.UUID, 1000)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -20,6 +21,7 @@ import (
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 	"github.com/parley-im/parley/gen/parley/v1/parleyv1connect"
 	"github.com/parley-im/parley/server/app"
+	"github.com/parley-im/parley/server/auth"
 	"github.com/parley-im/parley/server/cmd/parley/chat"
 )
 
@@ -41,10 +43,11 @@ enter meanwhile is sent when it is back, once.
 
 It needs a token: give one (--token, or better PARLEY_TOKEN), or let it mint one with the admin key (PARLEY_ADMIN_KEY, or
 the one that parley run keeps in its data dir). A user comes into being when a token is minted, so both users of a
-conversation must have had one.
+conversation must have had one: chatting with a user makes none.
 
-Where standard input is no terminal, each line of it is said (or is a command), each message is a line of output, and the
-program ends when the input has ended and everything is sent:
+Where standard input or output is no terminal, each line of input is said (or is a command), each message is a line of
+output (alice: hi), and everything else goes to standard error. The program ends when the input has ended and everything
+is sent:
   echo "the backup is done" | parley chat --as backup-bot --with alice
 
 ` + "Commands:\n  " + strings.ReplaceAll(chat.Help, "\n", "\n  "),
@@ -59,7 +62,7 @@ program ends when the input has ended and everything is sent:
 	f.StringVar(&o.with, "with", "", "whom to chat with")
 	f.StringVar(&o.session, "session", "", "id of the session to chat in, instead of --with")
 	f.StringVar(&o.token, "token", "", "token to sign in with (prefer PARLEY_TOKEN)")
-	f.StringVar(&o.device, "device", "chat", "device id for a minted token; each open chat of a user needs its own")
+	f.StringVar(&o.device, "device", "", "device id for a minted token, terminal-USER if empty; each open chat of a user needs its own")
 	f.IntVar(&o.history, "history", 20, "how many earlier messages to show, at most 500")
 	cmd.MarkFlagsMutuallyExclusive("with", "session")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -77,7 +80,13 @@ program ends when the input has ended and everything is sent:
 
 // config checks the flags.
 func (o *chatOptions) config() (chat.Config, error) {
-	cfg := chat.Config{Server: strings.TrimSuffix(o.server, "/"), User: o.as, Peer: o.with, History: min(max(o.history, 1), 500)}
+	cfg := chat.Config{Server: strings.TrimSuffix(o.server, "/"), User: o.as, Peer: o.with, History: o.history}
+	if !strings.HasPrefix(cfg.Server, "http://") && !strings.HasPrefix(cfg.Server, "https://") {
+		return cfg, fmt.Errorf("--server %s must begin with http:// or https://", o.server)
+	}
+	if o.history < 1 || o.history > 500 {
+		return cfg, fmt.Errorf("--history %d is not 1 to 500", o.history)
+	}
 	switch {
 	case o.with == "" && o.session == "":
 		return cfg, errors.New("whom to chat with? say --with USER or --session ID")
@@ -88,25 +97,8 @@ func (o *chatOptions) config() (chat.Config, error) {
 		}
 		cfg.SessionID = id
 	}
-	if o.token != "" {
-		user, err := subject(o.token)
-		if err != nil {
-			return cfg, err
-		}
-		if o.as != "" && o.as != user {
-			return cfg, fmt.Errorf("the token is for %s, not for %s", user, o.as)
-		}
-		cfg.User = user
-		cfg.Token = func(context.Context) (string, error) { return o.token, nil }
-	} else {
-		if o.as == "" {
-			return cfg, errors.New("who are you? say --as USER, or give a token")
-		}
-		key, err := o.key()
-		if err != nil {
-			return cfg, err
-		}
-		cfg.Token = o.minter(cfg.Server, key)
+	if err := o.identify(&cfg); err != nil {
+		return cfg, err
 	}
 	if cfg.User == o.with {
 		return cfg, errors.New("a conversation needs two: --with names yourself")
@@ -114,15 +106,64 @@ func (o *chatOptions) config() (chat.Config, error) {
 	return cfg, nil
 }
 
+// identify sets who chats, by a given token or by one to mint.
+func (o *chatOptions) identify(cfg *chat.Config) error {
+	if o.token != "" {
+		user, err := subject(o.token)
+		if err != nil {
+			return err
+		}
+		if o.as != "" && o.as != user {
+			return fmt.Errorf("the token is for %s, not for %s", user, o.as)
+		}
+		cfg.User, cfg.Token = user, given(o.token)
+		return nil
+	}
+	if o.as == "" {
+		return errors.New("who are you? say --as USER, or give a token")
+	}
+	key, err := o.key()
+	if err != nil {
+		return err
+	}
+	cfg.Token = o.minter(cfg.Server, key)
+	return nil
+}
+
+// given returns a token that is there, once: there is no other when it has expired.
+func given(token string) func(context.Context) (string, error) {
+	var taken atomic.Bool
+	return func(context.Context) (string, error) {
+		if taken.Swap(true) {
+			return "", errors.New("the token has expired; start again with a new one")
+		}
+		return token, nil
+	}
+}
+
 // minter mints tokens with the admin key. Errors of the server stay as they are, so that the chat can tell whether to try
 // again.
 func (o *chatOptions) minter(server, key string) func(context.Context) (string, error) {
 	admin := parleyv1connect.NewAdminServiceClient(http.DefaultClient, server, connect.WithInterceptors(bearer(key)))
+	device := o.device
+	if device == "" {
+		device = defaultDevice(o.as)
+	}
 	return func(ctx context.Context) (string, error) {
-		res, err := admin.CreateToken(ctx, &parleyv1.CreateTokenRequest{UserId: o.as, DeviceId: o.device,
-			Ttl: durationpb.New(24 * time.Hour), Platform: parleyv1.DevicePlatform_DEVICE_PLATFORM_DESKTOP})
+		res, err := admin.CreateToken(ctx, &parleyv1.CreateTokenRequest{UserId: o.as, DeviceId: device,
+			Ttl: durationpb.New(chatTokenTTL), Platform: parleyv1.DevicePlatform_DEVICE_PLATFORM_DESKTOP})
 		return res.GetToken(), err
 	}
+}
+
+// chatTokenTTL is how long a minted token holds; the chat mints the next one by itself.
+const chatTokenTTL = 24 * time.Hour
+
+func defaultDevice(user string) string {
+	if device := "terminal-" + user; len(device) <= auth.MaxIDBytes {
+		return device
+	}
+	return "terminal"
 }
 
 // subject returns whose token it is. The server verifies it; here it only says which messages are own ones.
@@ -145,13 +186,13 @@ func runChat(cmd *cobra.Command, cfg chat.Config) error {
 	defer cancel()
 	in, out := os.Stdin, os.Stdout
 	if !term.IsTerminal(int(in.Fd())) || !term.IsTerminal(int(out.Fd())) {
-		return chat.New(cfg, chat.NewPlain(ctx, cmd.InOrStdin(), cmd.OutOrStdout())).Run(ctx)
+		cfg.Scripted = true
+		return chat.New(cfg, chat.NewPlain(ctx, in, out, os.Stderr)).Run(ctx)
 	}
 	ui, restore, err := chat.NewTerminal(ctx, in, out)
 	if err != nil {
 		return err
 	}
-	defer fmt.Fprintln(out)
 	defer restore()
 	return chat.New(cfg, ui).Run(ctx)
 }

@@ -2,12 +2,8 @@ package chat
 
 import (
 	"context"
-	"errors"
-	"math/rand/v2"
 	"net/http"
-	"strconv"
 	"sync"
-	"time"
 
 	"connectrpc.com/connect"
 
@@ -21,7 +17,6 @@ type api struct {
 	sessions parleyv1connect.SessionServiceClient
 	states   parleyv1connect.StateServiceClient
 	sync     parleyv1connect.SyncServiceClient
-	devices  parleyv1connect.DeviceServiceClient
 	token    *credential
 }
 
@@ -32,9 +27,42 @@ func newAPI(server string, token *credential) *api {
 		sessions: parleyv1connect.NewSessionServiceClient(http.DefaultClient, server, opt),
 		states:   parleyv1connect.NewStateServiceClient(http.DefaultClient, server, opt),
 		sync:     parleyv1connect.NewSyncServiceClient(http.DefaultClient, server, opt),
-		devices:  parleyv1connect.NewDeviceServiceClient(http.DefaultClient, server, opt),
 		token:    token,
 	}
+}
+
+// ack confirms that the device has everything up to the given seqs, by session.
+func (a *api) ack(ctx context.Context, epoch string, at map[string]int64) error {
+	req := &parleyv1.AckRequest{Epoch: epoch}
+	for id, seq := range at {
+		req.Acks = append(req.Acks, &parleyv1.Cursor{SessionId: id, Seq: seq})
+	}
+	_, err := a.sync.Ack(ctx, req)
+	return err
+}
+
+// markRead marks everything up to the given seqs as read, by session.
+func (a *api) markRead(ctx context.Context, at map[string]int64) error {
+	for id, seq := range at {
+		if _, err := a.states.MarkRead(ctx, &parleyv1.MarkReadRequest{SessionId: id, UpToSeq: seq}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recovered prepares for another try after a problem that may pass: it gets a new token if the old one has expired, and
+// waits. An error says why there is no point in another try: ctx has ended, or no token can be had.
+func (a *api) recovered(ctx context.Context, p problem, b *backoff) error {
+	if p.reason == parleyv1.ErrorReason_ERROR_REASON_TOKEN_EXPIRED {
+		if err := a.token.refresh(ctx); err != nil && !problemOf(err).again {
+			return err
+		}
+	}
+	if !b.wait(ctx, p.after) {
+		return ctx.Err()
+	}
+	return nil
 }
 
 // credential puts the token on every call and gets a new one when it has expired. Safe for concurrent use.
@@ -46,6 +74,8 @@ type credential struct {
 }
 
 func (c *credential) refresh(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	token, err := c.get(ctx)
 	if err != nil {
 		return err
@@ -54,6 +84,12 @@ func (c *credential) refresh(ctx context.Context) error {
 	defer c.mu.Unlock()
 	c.token = token
 	return nil
+}
+
+func (c *credential) has() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.token != ""
 }
 
 func (c *credential) set(h http.Header) {
@@ -82,82 +118,4 @@ func (c *credential) WrapStreamingClient(next connect.StreamingClientFunc) conne
 // WrapStreamingHandler implements connect.Interceptor.
 func (c *credential) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return next
-}
-
-// problem is what an error of the server means for a client.
-type problem struct {
-	reason parleyv1.ErrorReason // UNSPECIFIED when the server could not be asked
-	text   string
-	// again is true when repeating the call may help, after at least the given time.
-	again bool
-	after time.Duration
-}
-
-func problemOf(err error) problem {
-	p := problem{text: err.Error()}
-	var ce *connect.Error
-	if !errors.As(err, &ce) {
-		p.again = errors.Is(err, errSilent)
-		return p
-	}
-	p.text = ce.Message()
-	for _, d := range ce.Details() {
-		if v, err := d.Value(); err == nil {
-			if detail, ok := v.(*parleyv1.ErrorDetail); ok {
-				p.reason = detail.GetReason()
-				if ms, err := strconv.Atoi(detail.GetMetadata()["retry_after_ms"]); err == nil {
-					p.after = time.Duration(ms) * time.Millisecond
-				}
-			}
-		}
-	}
-	switch p.reason {
-	case parleyv1.ErrorReason_ERROR_REASON_UNSPECIFIED:
-		// Not from Parley itself: a proxy, or no server at all.
-		p.again = ce.Code() != connect.CodeUnauthenticated && ce.Code() != connect.CodePermissionDenied
-	case parleyv1.ErrorReason_ERROR_REASON_RATE_LIMITED, parleyv1.ErrorReason_ERROR_REASON_OVERLOADED,
-		parleyv1.ErrorReason_ERROR_REASON_UNAVAILABLE, parleyv1.ErrorReason_ERROR_REASON_SHUTTING_DOWN,
-		parleyv1.ErrorReason_ERROR_REASON_INTERNAL, parleyv1.ErrorReason_ERROR_REASON_CALL_ENDED,
-		parleyv1.ErrorReason_ERROR_REASON_TOKEN_EXPIRED:
-		p.again = true
-	default:
-	}
-	return p
-}
-
-// Bounds of the pause between two tries.
-const (
-	firstPause = 200 * time.Millisecond
-	maxPause   = 10 * time.Second
-)
-
-// backoff waits ever longer between tries, each time a random part of the time ("full jitter"), so that many clients do
-// not come back at once.
-type backoff struct{ ceiling time.Duration }
-
-// wait returns false when ctx ended first.
-func (b *backoff) wait(ctx context.Context, atLeast time.Duration) bool {
-	b.ceiling = min(max(2*b.ceiling, firstPause), maxPause)
-	pause := atLeast + time.Duration(rand.Int64N(int64(b.ceiling))) //nolint:gosec // only spreads load
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-func (b *backoff) reset() { b.ceiling = 0 }
-
-// recovered prepares for another try: it gets a new token if the old one has expired, and waits. It returns false when ctx
-// ended, or when no token can be had.
-func (a *api) recovered(ctx context.Context, p problem, b *backoff) bool {
-	if p.reason == parleyv1.ErrorReason_ERROR_REASON_TOKEN_EXPIRED {
-		if err := a.token.refresh(ctx); err != nil && !problemOf(err).again {
-			return false
-		}
-	}
-	return b.wait(ctx, p.after)
 }

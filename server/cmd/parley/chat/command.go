@@ -9,73 +9,49 @@ import (
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 )
 
-// Help tells what can be entered.
-const Help = `/recall [#]  take back your last message, or the one with this number
+// Help lists the commands, a line each.
+const Help = `/recall [n]  take back your last message, or the one with number n
 /older       show earlier messages
-/who         who is here
-/quit        leave (or Ctrl-D)
+/who         who is here, and how far they have read
+/help        show this
+/quit        leave, once everything is sent (twice, or Ctrl-C: at once)
 //text       say "/text"`
 
-// entered takes a line: a command, or something to say. errQuit asks to leave.
-func (c *Chat) entered(ctx context.Context, line string) error {
-	line = strings.TrimRight(line, " \r")
-	switch {
-	case line == "":
-		return nil
-	case strings.HasPrefix(line, "//"):
-		return c.say(ctx, line[1:])
-	case !strings.HasPrefix(line, "/"):
-		return c.say(ctx, line)
-	}
-	name, arg, _ := strings.Cut(line[1:], " ")
+// command runs a command, given without its slash.
+func (c *Chat) command(ctx context.Context, line string) error {
+	name, arg, _ := strings.Cut(line, " ")
 	switch name {
 	case "quit", "q", "exit":
-		return errQuit
+		return c.quit()
 	case "help":
-		for _, l := range strings.Split(Help, "\n") {
-			c.ui.Note(l)
+		for l := range strings.Lines(Help) {
+			c.ui.Note(strings.TrimSuffix(l, "\n"))
 		}
 	case "recall":
-		c.recall(ctx, strings.TrimPrefix(strings.TrimSpace(arg), "#"))
+		c.afterSends(func() { c.recall(ctx, strings.TrimPrefix(strings.TrimSpace(arg), "#")) })
 	case "older":
-		c.older(ctx)
+		c.afterSends(func() { c.older(ctx) })
 	case "who":
-		c.who(ctx)
+		c.afterSends(func() { c.who(ctx) })
 	default:
 		c.ui.Note("there is no /" + clean(name) + "; /help tells what there is")
 	}
 	return nil
 }
 
-func (c *Chat) say(ctx context.Context, text string) error {
-	req, err := newMessage(text)
-	if err != nil {
-		return err
+func (c *Chat) quit() error {
+	if c.quitting {
+		return errQuit
 	}
-	if c.cfg.Peer != "" {
-		req.Target = &parleyv1.SendMessageRequest_PeerUserId{PeerUserId: c.cfg.Peer}
-	} else {
-		req.Target = &parleyv1.SendMessageRequest_SessionId{SessionId: c.sessionID}
+	c.quitting = true
+	if c.status.Waiting > 0 {
+		c.ui.Note(fmt.Sprintf("leaving when %d more are sent; /quit again leaves at once", c.unsent))
 	}
-	c.unsent++
-	for {
-		select {
-		case c.out.waiting <- req:
-			return nil
-		case fn := <-c.calls: // the outbox may need the loop to make room
-			fn()
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	return nil
 }
 
 func (c *Chat) recall(ctx context.Context, arg string) {
-	if arg == "" && c.unsent > 0 { // the last message has no number yet
-		c.later = append(c.later, func() { c.recall(ctx, "") })
-		return
-	}
-	seq := c.readers.last
+	seq := c.receipts.lastOwn()
 	if arg != "" {
 		n, err := strconv.ParseInt(arg, 10, 64)
 		if err != nil || n < 1 {
@@ -88,17 +64,15 @@ func (c *Chat) recall(ctx context.Context, arg string) {
 		c.ui.Note("there is no message of yours to recall")
 		return
 	}
-	c.unsent++
-	c.beside(ctx, func(ctx context.Context) error {
+	c.under(ctx, func(ctx context.Context) error {
 		_, err := c.api.messages.RecallMessage(ctx, &parleyv1.RecallMessageRequest{SessionId: c.sessionID, Seq: seq})
 		return err
 	}, func(err error) {
 		if err != nil {
 			c.ui.Note("not recalled: " + clean(problemOf(err).text))
-		} else {
-			c.ui.Note(fmt.Sprintf("#%d is recalled", seq))
+			return
 		}
-		c.settled()
+		c.receipts.recalled(seq)
 	})
 }
 
@@ -109,9 +83,9 @@ func (c *Chat) older(ctx context.Context) {
 	}
 	before := c.oldest
 	var page *parleyv1.ListMessagesResponse
-	c.beside(ctx, func(ctx context.Context) (err error) {
+	c.under(ctx, func(ctx context.Context) (err error) {
 		page, err = c.api.messages.ListMessages(ctx, &parleyv1.ListMessagesRequest{SessionId: c.sessionID,
-			Position: &parleyv1.ListMessagesRequest_BeforeSeq{BeforeSeq: before}, Limit: int32(c.cfg.History)}) //nolint:gosec // the server bounds it
+			Position: &parleyv1.ListMessagesRequest_BeforeSeq{BeforeSeq: before}, Limit: int32(c.cfg.History)}) //nolint:gosec // at most 500
 		return err
 	}, func(err error) {
 		switch {
@@ -131,22 +105,43 @@ func (c *Chat) older(ctx context.Context) {
 	})
 }
 
+// maxWho is how many members /who lists.
+const maxWho = 100
+
 func (c *Chat) who(ctx context.Context) {
 	var page *parleyv1.ListMembersResponse
-	c.beside(ctx, func(ctx context.Context) (err error) {
-		page, err = c.api.sessions.ListMembers(ctx, &parleyv1.ListMembersRequest{SessionId: c.sessionID})
+	c.under(ctx, func(ctx context.Context) (err error) {
+		page, err = c.api.sessions.ListMembers(ctx, &parleyv1.ListMembersRequest{SessionId: c.sessionID, Limit: maxWho})
 		return err
 	}, func(err error) {
-		if err != nil {
+		switch {
+		case err == nil:
+		case c.cfg.Peer != "" && problemOf(err).reason == parleyv1.ErrorReason_ERROR_REASON_SESSION_UNAVAILABLE:
+			c.ui.Note("nobody has written yet")
+			return
+		default:
 			c.ui.Note("members not known: " + clean(problemOf(err).text))
 			return
 		}
 		for _, m := range page.GetMembers() {
-			role := strings.ToLower(strings.TrimPrefix(m.GetRole().String(), "MEMBER_ROLE_"))
-			c.ui.Note(fmt.Sprintf("%s (%s, has read up to #%d)", clean(m.GetUserId()), role, m.GetReadSeq()))
+			c.ui.Note(memberLine(m))
 		}
 		if page.GetNextPageToken() != "" {
 			c.ui.Note("and more")
 		}
 	})
+}
+
+func memberLine(m *parleyv1.Member) string {
+	line := clean(m.GetUserId())
+	if name := clean(m.GetDisplayName()); name != "" {
+		line += " (" + name + ")"
+	}
+	if r := m.GetRole(); r > parleyv1.MemberRole_MEMBER_ROLE_MEMBER {
+		line += ", " + roleName(r)
+	}
+	if m.GetIsMuted() {
+		line += ", muted"
+	}
+	return fmt.Sprintf("%s, has read up to #%d", line, m.GetReadSeq())
 }

@@ -9,4 +9,8 @@
 // Messages come on three ways: from the stream, as answers to own sends (which take their place in the live stream), and
 // from pages of history. thread puts them in order: each seq is shown once, in order, and a hole that stays is filled from
 // history.
+//
+// What is kept, and its bounds: the cursors of at most maxCursors sessions, in memory only (the server has the acks, and
+// history is read anew at the next start); at most maxOutbox messages that wait to be sent; the seqs of the last maxOwn own
+// messages.
 package chat

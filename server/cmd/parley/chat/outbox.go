@@ -20,7 +20,7 @@ type outbox struct {
 	// called by the outbox's goroutine.
 	delayed func(why string)
 	sent    func(*parleyv1.SendMessageRequest, *parleyv1.SendMessageResponse)
-	refused func(*parleyv1.SendMessageRequest, problem)
+	refused func(problem)
 }
 
 func newMessage(text string) (*parleyv1.SendMessageRequest, error) {
@@ -60,15 +60,15 @@ func (o *outbox) send(ctx context.Context, req *parleyv1.SendMessageRequest) {
 		}
 		p := problemOf(err)
 		if !p.again {
-			o.refused(req, p)
+			o.refused(p)
 			return
 		}
 		if first {
 			o.delayed(p.text)
 		}
-		if !o.api.recovered(ctx, p, &pause) {
+		if err := o.api.recovered(ctx, p, &pause); err != nil {
 			if ctx.Err() == nil {
-				o.refused(req, p)
+				o.refused(problemOf(err))
 			}
 			return
 		}

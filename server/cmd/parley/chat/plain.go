@@ -8,22 +8,27 @@ import (
 	"strings"
 )
 
-// plain is the UI without a terminal: a line in, a line out, so that it can be scripted.
+// plain is the UI without a terminal: a line in, a line out, so that it can be scripted. Messages go to out; what happened
+// and notes go to notes, where they are in nobody's way:
 //
-//	#3 bob: hello          a message
-//	#4 * bob recalled #3   something that happened
+//	bob: hello             a message
+//	    and good bye       the rest of one with several lines
+//	* bob recalled #3      something that happened
 //	* connected            a note
 type plain struct {
-	out   io.Writer
-	lines chan string
+	out, notes io.Writer
+	lines      chan string
+	err        error // set before lines is closed
+	typing     string
 }
 
 // maxLine bounds a line of input, in bytes: a message has at most 16 KiB of text.
 const maxLine = 64 << 10
 
-// NewPlain reads lines from in and writes lines to out. Reading ends with in, or at the first line after ctx.
-func NewPlain(ctx context.Context, in io.Reader, out io.Writer) UI {
-	p := &plain{out: out, lines: make(chan string)}
+// NewPlain reads lines from in, and writes messages to out and the rest to notes. Reading ends with in, or at the first
+// line after ctx.
+func NewPlain(ctx context.Context, in io.Reader, out, notes io.Writer) UI {
+	p := &plain{out: out, notes: notes, lines: make(chan string)}
 	go func() {
 		defer close(p.lines)
 		scanner := bufio.NewScanner(in)
@@ -35,25 +40,32 @@ func NewPlain(ctx context.Context, in io.Reader, out io.Writer) UI {
 				return
 			}
 		}
+		if err := scanner.Err(); err != nil {
+			p.err = fmt.Errorf("read the input: %w", err)
+		}
 	}()
 	return p
 }
 
 func (p *plain) Message(l Line) {
-	format := "#%d %s: %s\n"
+	text := strings.ReplaceAll(l.Text, "\n", "\n    ")
 	if l.Event {
-		format = "#%d * %s %s\n"
+		p.Note(l.Sender + " " + text)
+		return
 	}
-	fmt.Fprintf(p.out, format, l.Seq, l.Sender, strings.ReplaceAll(l.Text, "\n", "\n    "))
+	fmt.Fprintf(p.out, "%s: %s\n", l.Sender, text)
 }
 
-func (p *plain) Note(text string) { fmt.Fprintf(p.out, "* %s\n", text) }
+func (p *plain) Note(text string) { fmt.Fprintf(p.notes, "* %s\n", text) }
 
-func (p *plain) Typing(names []string) {
-	if len(names) > 0 {
-		p.Note("typing: " + strings.Join(names, ", "))
+func (p *plain) Status(s Status) {
+	now := strings.Join(s.Typing, ", ")
+	if now != "" && now != p.typing {
+		p.Note(now + " typing")
 	}
+	p.typing = now
 }
 
 func (p *plain) Lines() <-chan string  { return p.lines }
 func (p *plain) Keys() <-chan struct{} { return nil }
+func (p *plain) Err() error            { return p.err }

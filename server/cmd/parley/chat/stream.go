@@ -3,7 +3,6 @@ package chat
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
@@ -25,7 +24,7 @@ var errSilent = errors.New("the stream went silent")
 // defaultHeartbeat counts until the stream has said its own.
 const defaultHeartbeat = 20 * time.Second
 
-// run returns when ctx ends, or with the reason why no new stream may be opened.
+// run returns when ctx ends, or with the error after which no new stream may be opened.
 func (s *subscription) run(ctx context.Context) error {
 	var pause backoff
 	for {
@@ -33,20 +32,16 @@ func (s *subscription) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		var p problem
-		if err == nil { // ended in good order, after a Resync
-			p.again = true
-		} else {
+		p := problem{again: true, text: "the server ended the stream"} // in good order, after a Resync
+		if err != nil {
 			p = problemOf(err)
 		}
 		if !p.again {
-			return fmt.Errorf("%s", p.text)
+			return err
 		}
-		if err != nil {
-			s.down(p.text)
-		}
-		if !s.api.recovered(ctx, p, &pause) && ctx.Err() == nil {
-			return fmt.Errorf("%s", p.text)
+		s.down(p.text)
+		if err := s.api.recovered(ctx, p, &pause); err != nil {
+			return err
 		}
 	}
 }
@@ -67,12 +62,15 @@ func (s *subscription) once(ctx context.Context, pause *backoff) error {
 	defer stream.Close() //nolint:errcheck // nothing to do about it
 	for stream.Receive() {
 		for _, ev := range stream.Msg().GetEvents() {
-			if opened := ev.GetOpened(); opened != nil {
-				if d := opened.GetHeartbeatInterval().AsDuration(); d > 0 {
+			switch k := ev.GetKind().(type) {
+			case *parleyv1.Event_Opened:
+				if d := k.Opened.GetHeartbeatInterval().AsDuration(); d > 0 {
 					heartbeat = d
 				}
-				pause.reset()
 				s.up()
+			case *parleyv1.Event_CaughtUp:
+				pause.reset() // and not before: a node that opens streams only to end them is backed off from
+			default:
 			}
 		}
 		silence.Reset(2 * heartbeat)

@@ -6,15 +6,23 @@ import (
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 )
 
-// thread puts a session's entries in order: whichever way they come, next gives each once, in seq order.
+// thread puts a session's entries in order: whichever way they come, next gives each once, in seq order. It is closed
+// until open says where it begins; what comes before that is held.
 type thread struct {
-	shown int64 // last seq given
-	held  map[int64]*parleyv1.Message
-	since time.Time // since when something is held back by a hole; zero when nothing is
+	opened bool
+	shown  int64 // last seq given, or left out with notice
+	held   map[int64]*parleyv1.Message
+	since  time.Time // since when something is held back by a hole; zero when nothing is
 }
 
-// add takes an entry. now is remembered if it leaves a hole.
-func (t *thread) add(m *parleyv1.Message, now time.Time) {
+// open lets the thread begin after a seq.
+func (t *thread) open(after int64) {
+	t.opened = true
+	t.skip(after)
+}
+
+// add takes an entry; one that was given before is passed over. The body of a held entry that it recalls is dropped.
+func (t *thread) add(m *parleyv1.Message) {
 	if m.GetSeq() <= t.shown {
 		return
 	}
@@ -22,18 +30,15 @@ func (t *thread) add(m *parleyv1.Message, now time.Time) {
 		t.held = make(map[int64]*parleyv1.Message)
 	}
 	t.held[m.GetSeq()] = m
-	if t.since.IsZero() {
-		t.since = now
+	if recalled := t.held[m.GetContent().GetRecall().GetSeq()]; recalled != nil {
+		recalled.Content, recalled.IsDeleted = nil, true
 	}
 }
 
 // next gives the entry after the last one, if it is there.
 func (t *thread) next() (*parleyv1.Message, bool) {
 	m, ok := t.held[t.shown+1]
-	if !ok {
-		if len(t.held) == 0 {
-			t.since = time.Time{}
-		}
+	if !ok || !t.opened {
 		return nil, false
 	}
 	delete(t.held, m.GetSeq())
@@ -42,14 +47,17 @@ func (t *thread) next() (*parleyv1.Message, bool) {
 	return m, true
 }
 
-// wait notes that something is still held.
+// wait notes since when something is held back.
 func (t *thread) wait(now time.Time) {
-	if len(t.held) > 0 && t.since.IsZero() {
+	switch {
+	case len(t.held) == 0:
+		t.since = time.Time{}
+	case t.since.IsZero():
 		t.since = now
 	}
 }
 
-// skip passes over everything up to seq, which will not come.
+// skip passes over everything up to and including seq, which will not come.
 func (t *thread) skip(seq int64) {
 	t.shown = max(t.shown, seq)
 	for held := range t.held {
@@ -61,5 +69,5 @@ func (t *thread) skip(seq int64) {
 
 // hole reports whether something has been held back for longer than patience.
 func (t *thread) hole(now time.Time, patience time.Duration) bool {
-	return len(t.held) > 0 && !t.since.IsZero() && now.Sub(t.since) > patience
+	return t.opened && len(t.held) > 0 && !t.since.IsZero() && now.Sub(t.since) > patience
 }

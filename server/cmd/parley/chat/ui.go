@@ -2,6 +2,7 @@ package chat
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -11,17 +12,32 @@ import (
 
 // UI is where a person, or a script, sits. Its methods are called by one goroutine.
 type UI interface {
-	// Message shows an entry. own is true for those of this user.
+	// Message shows an entry.
 	Message(m Line)
 	// Note shows something about the chat itself.
 	Note(text string)
-	// Typing shows who is typing now; called when that changes.
-	Typing(names []string)
-	// Lines gives what was entered, a line each; closed when nothing more comes, after which the chat ends as soon as
-	// everything is sent.
+	// Status shows how things are now; called when that changes.
+	Status(s Status)
+	// Lines gives what was entered, a line each; closed when nothing more comes.
 	Lines() <-chan string
+	// Err says why nothing more comes, once Lines is closed; nil when the input simply ended.
+	Err() error
 	// Keys tells that somebody is typing here; nil where that cannot be told.
 	Keys() <-chan struct{}
+}
+
+// Status is what a UI shows beside the messages.
+type Status struct {
+	// Typing names the others who are typing, in order.
+	Typing []string
+	// Waiting is how many messages wait because they did not get through.
+	Waiting int
+	// Offline is true while there is no stream.
+	Offline bool
+}
+
+func (s Status) equal(o Status) bool {
+	return slices.Equal(s.Typing, o.Typing) && s.Waiting == o.Waiting && s.Offline == o.Offline
 }
 
 // Line is an entry, ready to be shown: nothing in it can control a terminal.
@@ -86,7 +102,7 @@ func memberText(c *parleyv1.MemberChange) string {
 	case parleyv1.MemberChangeKind_MEMBER_CHANGE_KIND_LEFT:
 		return "left"
 	case parleyv1.MemberChangeKind_MEMBER_CHANGE_KIND_ROLE_CHANGED:
-		return "made " + who + " " + strings.ToLower(strings.TrimPrefix(c.GetRole().String(), "MEMBER_ROLE_"))
+		return "made " + who + " " + roleName(c.GetRole())
 	case parleyv1.MemberChangeKind_MEMBER_CHANGE_KIND_MUTED:
 		return "muted " + who
 	case parleyv1.MemberChangeKind_MEMBER_CHANGE_KIND_UNMUTED:
@@ -94,6 +110,10 @@ func memberText(c *parleyv1.MemberChange) string {
 	default:
 		return "changed the members"
 	}
+}
+
+func roleName(r parleyv1.MemberRole) string {
+	return strings.ToLower(strings.TrimPrefix(r.String(), "MEMBER_ROLE_"))
 }
 
 // clean takes out what would control the terminal: escape sequences of somebody else's message must not reach it. Line
