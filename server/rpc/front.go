@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 )
 
@@ -23,7 +24,8 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(RequestIDHeader, c.id)
 	ctx := context.WithValue(r.Context(), callKey{}, c)
 	r = r.WithContext(ctx)
-	if r.Body != nil && r.Body != http.NoBody {
+	// Reflection, where it is on, is a conversation and not one request.
+	if r.Body != nil && r.Body != http.NoBody && !strings.HasPrefix(r.URL.Path, "/grpc.reflection.") {
 		r.Body = newBody(r, c, f.timeout)
 	}
 	defer func() {

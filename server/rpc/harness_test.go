@@ -98,7 +98,7 @@ func (fakeVerifier) Verify(_ context.Context, raw string) (auth.Principal, error
 	}
 }
 
-func (f *fakes) config(t *testing.T) Config {
+func (f *fakes) config(t testing.TB) Config {
 	t.Helper()
 	key, err := auth.NewAPIKey(strings.ReplaceAll(adminKey, " ", "-"))
 	require.NoError(t, err)

@@ -31,7 +31,7 @@ func (d *device) opening(w *world, cursors map[string]int64, maxBacklog int64, f
 		if !named && !m.active && d.acked[c.id] >= m.left {
 			continue // the end is known
 		}
-		s := start{chat: c, from: d.begin(c)}
+		s := start{chat: c, from: d.begin(c, roams)}
 		last := c.last(d.user)
 		limit := maxBacklog
 		switch {
@@ -61,15 +61,15 @@ func (d *device) opening(w *world, cursors map[string]int64, maxBacklog int64, f
 	return out
 }
 
-// begin is the last seq of a chat that a known device is taken to have: its cursor, or else what lies before the user
-// came in; before the first time where earlier memberships are kept apart from the present one.
-func (d *device) begin(c *chat) int64 {
+// begin is the last seq of a chat that a device is taken to have: its cursor, or else what lies before the user came in,
+// for a known device before the first time where earlier memberships are kept apart from the present one.
+func (d *device) begin(c *chat, roams bool) int64 {
 	if seq, ok := d.acked[c.id]; ok {
 		return seq
 	}
 	m := c.members[d.user]
 	from := m.joined - 1
-	if n := len(m.spans); d.synced && n > 1 && m.spans[n-1].from > 1 {
+	if n := len(m.spans); !roams && n > 1 && m.spans[n-1].from > 1 {
 		for _, s := range m.spans {
 			from = min(from, s.from-1)
 		}
