@@ -227,7 +227,7 @@ func (a *App) tokens() (*auth.Verifier, *auth.Signer, error) {
 	}
 	switch {
 	case c.JWKSURL != "":
-		s, err := auth.NewURLSource(auth.URLSourceConfig{URL: c.JWKSURL, Clock: a.clock, Log: a.log})
+		s, err := auth.NewURLSource(auth.URLSourceConfig{URL: c.JWKSURL, AllowHTTP: c.JWKSHTTP, Clock: a.clock, Log: a.log})
 		if err != nil {
 			return nil, nil, err
 		}

@@ -55,6 +55,7 @@ type AuthConfig struct {
 	AdminKey    string `secret:"true"` // bearer of AdminService, at least 32 bytes; required
 	AdminKeyOld string `secret:"true"` // a second one, while keys are changed
 	JWKSURL     string // keys of the app's own issuer
+	JWKSHTTP    bool   // permit a plain http JWKSURL beyond loopback, in a network where nobody can change what is on the wire
 	JWKSFile    string // the same, from a file
 	Issuer      string // iss of those tokens
 	Audience    string // aud of all tokens; parley
@@ -96,6 +97,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.Auth.AdminKey, "admin-key", c.Auth.AdminKey, "bearer of AdminService, at least 32 bytes (secret; prefer PARLEY_ADMIN_KEY)")
 	f.StringVar(&c.Auth.AdminKeyOld, "admin-key-old", c.Auth.AdminKeyOld, "a second admin key, while keys are changed (secret)")
 	f.StringVar(&c.Auth.JWKSURL, "jwks-url", c.Auth.JWKSURL, "key set of the app's own token issuer")
+	f.BoolVar(&c.Auth.JWKSHTTP, "jwks-allow-http", c.Auth.JWKSHTTP, "permit plain http for --jwks-url beyond loopback")
 	f.StringVar(&c.Auth.JWKSFile, "jwks-file", c.Auth.JWKSFile, "the same, from a file")
 	f.StringVar(&c.Auth.Issuer, "token-issuer", c.Auth.Issuer, "iss of the app's own tokens")
 	f.StringVar(&c.Auth.Audience, "token-audience", c.Auth.Audience, "aud of all tokens")

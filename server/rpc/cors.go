@@ -1,7 +1,10 @@
 package rpc
 
 import (
+	"fmt"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	connectcors "connectrpc.com/cors"
@@ -10,6 +13,18 @@ import (
 
 // preflightAge is how long a browser may keep the answer to a preflight request.
 const preflightAge = 2 * time.Hour
+
+// checkOrigins refuses what a browser never sends as Origin, wildcards among it: they would match nothing, or too much.
+func checkOrigins(origins []string) error {
+	for _, o := range origins {
+		u, err := url.Parse(o)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.Scheme+"://"+u.Host != o ||
+			strings.Contains(o, "*") {
+			return fmt.Errorf("rpc: %q is no origin such as https://chat.example (scheme and host, nothing behind them)", o)
+		}
+	}
+	return nil
+}
 
 // withCORS lets pages of the given origins call. Origins are compared whole; there is no wildcard. Credentials are not
 // allowed: tokens travel in a header, never in cookies.

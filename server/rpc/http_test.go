@@ -44,6 +44,18 @@ func TestCORS(t *testing.T) {
 	require.Empty(t, preflight("null").Get("Access-Control-Allow-Origin"))
 }
 
+func TestOriginsAreExact(t *testing.T) {
+	require.NoError(t, checkOrigins([]string{"https://chat.example", "http://localhost:5173"}))
+	for _, o := range []string{"*", "https://*.example", "https://chat.example/", "chat.example", "null", "", "ftp://x",
+		"https://u@chat.example", "https://chat.example?x"} {
+		require.Error(t, checkOrigins([]string{o}), o)
+	}
+	cfg := (&fakes{}).config(t)
+	cfg.CORSOrigins = []string{"*"}
+	_, err := New(cfg)
+	require.Error(t, err)
+}
+
 func TestHealthAndReflection(t *testing.T) {
 	cfg := (&fakes{}).config(t)
 	url := serve(t, cfg)

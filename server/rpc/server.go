@@ -48,8 +48,8 @@ type Config struct {
 	Tracing connect.Interceptor
 	// UnaryTimeout is DefaultUnaryTimeout when 0.
 	UnaryTimeout time.Duration
-	// CORSOrigins are the origins whose pages may call, such as "https://chat.example"; empty means none but the server's
-	// own.
+	// CORSOrigins are the origins whose pages may call, such as "https://chat.example", without wildcards; empty means none
+	// but the server's own.
 	CORSOrigins []string
 	// Reflection offers the gRPC reflection protocol.
 	Reflection bool
@@ -58,7 +58,7 @@ type Config struct {
 }
 
 // New returns the whole public API as one handler. It fails when a procedure has no declared access, when a rule of a
-// request does not compile, and when a required field is missing.
+// request does not compile, when an origin is none, and when a required field is missing.
 func New(cfg Config) (http.Handler, error) {
 	if cfg.UnaryTimeout <= 0 {
 		cfg.UnaryTimeout = DefaultUnaryTimeout
@@ -107,7 +107,7 @@ func (cfg Config) check() error {
 			return fmt.Errorf("rpc: no handler for the service %s", v.Type().Field(i).Name)
 		}
 	}
-	return checkAccess(declared)
+	return errors.Join(checkOrigins(cfg.CORSOrigins), checkAccess(declared))
 }
 
 func (cfg Config) interceptors(rules *validation) []connect.Interceptor {

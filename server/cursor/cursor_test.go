@@ -1,0 +1,96 @@
+package cursor_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jonboulle/clockwork"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/parley-im/parley/server/cursor"
+	"github.com/parley-im/parley/server/refusal"
+	"github.com/parley-im/parley/server/session"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type store struct {
+	mu    sync.Mutex
+	saved map[string]int64
+	down  error
+	calls int
+}
+
+func (s *store) SaveCursors(_ context.Context, users, devices []string, sessions []uuid.UUID, seqs []int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls++
+	if s.down != nil {
+		return s.down
+	}
+	for i := range seqs {
+		k := users[i] + "/" + devices[i] + "/" + sessions[i].String()
+		s.saved[k] = max(s.saved[k], seqs[i])
+	}
+	return nil
+}
+
+type limits map[uuid.UUID]cursor.Seen
+
+func (l limits) Seen(_ context.Context, _ string, ids []uuid.UUID) (map[uuid.UUID]cursor.Seen, error) {
+	out := map[uuid.UUID]cursor.Seen{}
+	for _, id := range ids {
+		if s, ok := l[id]; ok {
+			out[id] = s
+		}
+	}
+	return out, nil
+}
+
+func TestAcks(t *testing.T) {
+	open, left, foreign := uuid.New(), uuid.New(), uuid.New()
+	see := limits{
+		open: {Visible: session.Visibility{{From: 1, To: session.Open}}, Head: 10},
+		left: {Visible: session.Visibility{{From: 1, To: 5}}, Head: 10},
+	}
+	st := &store{saved: map[string]int64{}}
+	clock := clockwork.NewFakeClock()
+	a := cursor.New(st, see, clock, slog.New(slog.DiscardHandler))
+	ack := func(acks ...cursor.Ack) refusal.Reason {
+		r, _ := refusal.Of(a.Ack(t.Context(), "u", "d", acks))
+		return r
+	}
+	require.Empty(t, ack(cursor.Ack{open, 7}, cursor.Ack{left, 5}))
+	require.Empty(t, ack(cursor.Ack{open, 3}), "a stale one changes nothing")
+	require.Equal(t, refusal.CursorBeyondHead, ack(cursor.Ack{open, 8}, cursor.Ack{open, 11}), "all or none")
+	require.Equal(t, refusal.CursorBeyondHead, ack(cursor.Ack{left, 6}), "past the end of the membership")
+	require.Equal(t, refusal.SessionUnavailable, ack(cursor.Ack{foreign, 1}))
+	require.NoError(t, a.Flush(t.Context(), "u", "d"))
+	require.Equal(t, map[string]int64{"u/d/" + open.String(): 7, "u/d/" + left.String(): 5}, st.saved)
+	require.Equal(t, 1, st.calls)
+	require.NoError(t, a.Flush(t.Context(), "u", "d"))
+	require.Equal(t, 1, st.calls, "nothing waits")
+
+	// What cannot be written waits, keeps the highest, and is written later.
+	st.down = errors.New("away")
+	require.Empty(t, ack(cursor.Ack{open, 8}))
+	require.Error(t, a.Flush(t.Context(), "u", "d"))
+	require.Empty(t, ack(cursor.Ack{open, 9}))
+	st.down = nil
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { a.Run(ctx); close(done) }()
+	cancel()
+	<-done // it writes what is left
+	require.EqualValues(t, 9, st.saved["u/d/"+open.String()])
+
+	require.Empty(t, ack(cursor.Ack{open, 10}))
+	a.Forget("u", "d")
+	require.NoError(t, a.Flush(t.Context(), "u", "d"))
+	require.EqualValues(t, 9, st.saved["u/d/"+open.String()])
+}

@@ -1,0 +1,109 @@
+package feed_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jonboulle/clockwork"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/parley-im/parley/server/feed"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// script answers polls one after the other and notes what it was asked.
+type script struct {
+	batches chan feed.Batch
+	fail    chan error
+	since   chan string
+	trims   chan string
+}
+
+func (s *script) Poll(_ context.Context, since string) (feed.Batch, error) {
+	s.since <- since
+	select {
+	case err := <-s.fail:
+		return feed.Batch{}, err
+	case b := <-s.batches:
+		return b, nil
+	}
+}
+
+func (s *script) Trim(_ context.Context, until string) (int64, error) {
+	s.trims <- until
+	return 0, nil
+}
+
+type told struct{ events chan string }
+
+func (t told) Advanced(_ uuid.UUID, head int64) {
+	t.events <- "advanced " + time.Duration(head).String()
+}
+func (t told) StateChanged(_ context.Context, user string, _ uuid.UUID) {
+	t.events <- "state " + user
+}
+func (t told) RelationsChanged(_ context.Context, r []feed.Relation) {
+	t.events <- "relation " + r[0].UserID
+}
+func (t told) Lost()                 { t.events <- "lost" }
+func (t told) EpochChanged(e string) { t.events <- "epoch " + e }
+
+func TestFeed(t *testing.T) {
+	clock := clockwork.NewFakeClock()
+	s := &script{batches: make(chan feed.Batch, 1), fail: make(chan error, 1), since: make(chan string, 10), trims: make(chan string, 10)}
+	sink := told{make(chan string, 100)}
+	f := feed.New(s, sink, clock, slog.New(slog.DiscardHandler), nil)
+	s.batches <- feed.Batch{Snapshot: "s0", Epoch: "e1"}
+	epoch, err := f.Start(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "e1", epoch)
+	require.Empty(t, <-s.since)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { f.Run(ctx); close(done) }()
+	require.NoError(t, clock.BlockUntilContext(ctx, 1))
+	tick := func() string {
+		clock.Advance(feed.Interval)
+		return <-s.since
+	}
+
+	id := uuid.New()
+	f.Handled(8)
+	s.batches <- feed.Batch{Snapshot: "s1", Epoch: "e1", Commits: []feed.Commit{
+		{ID: 7, Sessions: []uuid.UUID{id}, Heads: []int64{3}},
+		{ID: 8, StateUsers: []string{"told here"}, StateSessions: []uuid.UUID{id}},
+		{ID: 9, StateUsers: []string{"bob"}, StateSessions: []uuid.UUID{id}},
+	}, Relations: []feed.Relation{{Kind: feed.User, UserID: "carol"}}}
+	require.Equal(t, "s0", tick())
+	for _, want := range []string{"advanced 3ns", "state bob", "relation carol"} {
+		require.Equal(t, want, <-sink.events)
+	}
+
+	// A failed poll moves nothing: the next one starts where it would have.
+	s.fail <- errors.New("away")
+	require.Equal(t, "s1", tick())
+	s.batches <- feed.Batch{Snapshot: "s2", Epoch: "e2"}
+	require.Equal(t, "s1", tick())
+	require.Equal(t, "epoch e2", <-sink.events)
+
+	// A wake polls at once.
+	s.batches <- feed.Batch{Snapshot: "s3", Epoch: "e2"}
+	f.Wake()
+	require.Equal(t, "s2", <-s.since)
+	require.Eventually(t, func() bool { return f.Age() == 0 }, time.Second, time.Millisecond)
+
+	// After half the retention without a poll rows may be gone: everything counts as changed.
+	s.batches <- feed.Batch{Snapshot: "s4", Epoch: "e2"}
+	clock.Advance(feed.Retention)
+	require.Empty(t, <-s.since, "only the present snapshot is asked for")
+	require.Equal(t, "lost", <-sink.events)
+	cancel()
+	<-done
+	require.Empty(t, sink.events)
+}
