@@ -25,9 +25,11 @@ type script struct {
 	trims   chan string
 }
 
-func (s *script) Poll(_ context.Context, since string) (feed.Batch, error) {
+func (s *script) Poll(ctx context.Context, since string) (feed.Batch, error) {
 	s.since <- since
 	select {
+	case <-ctx.Done():
+		return feed.Batch{}, ctx.Err()
 	case err := <-s.fail:
 		return feed.Batch{}, err
 	case b := <-s.batches:

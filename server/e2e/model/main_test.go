@@ -53,7 +53,7 @@ type node struct {
 	http *http.Transport
 }
 
-const adminKey = "a key for tests, of no use anywhere" //nolint:gosec // not a secret
+const adminKey = "a-key-for-tests-of-no-use-anywhere-else" //nolint:gosec // not a secret
 
 // run starts a node on a database of its own and takes it down after the test.
 func run(t *testing.T) *node {
