@@ -6,7 +6,7 @@
 SELECT pg_current_snapshot()::text AS snapshot, parley_epoch() AS epoch;
 
 -- name: FeedCommits :many
-SELECT id, session_ids, heads, state_users, state_sessions FROM commit_log
+SELECT id, session_ids, heads, state_users, state_sessions, recalls FROM commit_log
 WHERE xid >= pg_snapshot_xmin(CAST(CAST(@since AS text) AS pg_snapshot))
     AND NOT pg_visible_in_snapshot(xid, CAST(CAST(@since AS text) AS pg_snapshot))
 ORDER BY id;
@@ -16,6 +16,11 @@ SELECT kind, user_id, other_id FROM relation_change
 WHERE xid >= pg_snapshot_xmin(CAST(CAST(@since AS text) AS pg_snapshot))
     AND NOT pg_visible_in_snapshot(xid, CAST(CAST(@since AS text) AS pg_snapshot))
 ORDER BY id;
+
+-- name: FeedRecalls :many
+-- Sessions in which something was recalled lately: what a node that starts makes caches forget, since the one that
+-- recalled may have died before it did so.
+SELECT DISTINCT unnest(recalls)::uuid AS session_id FROM commit_log WHERE recalls <> '{}';
 
 -- name: FeedTrimCommits :execrows
 -- Rows of transactions that had ended before the given snapshot.

@@ -116,8 +116,9 @@ VALUES (@session_id, @seq_id, @msg_id, @user_id, @device_id, @type, @content, 0,
 UPDATE session SET last_seq = last_seq + 1 WHERE session_id = @session_id RETURNING last_seq, countable_total;
 
 -- name: CommitLogAppend :one
-INSERT INTO commit_log (session_ids, heads, state_users, state_sessions)
-VALUES (@session_ids::uuid[], @heads::bigint[], @state_users::text[], @state_sessions::uuid[]) RETURNING id;
+INSERT INTO commit_log (session_ids, heads, state_users, state_sessions, recalls)
+VALUES (@session_ids::uuid[], @heads::bigint[], @state_users::text[], @state_sessions::uuid[],
+    coalesce(@recalls::uuid[], '{}')) RETURNING id;
 
 -- name: MessageErase :execrows
 -- Erases a body: the recall of seq_id by the entry recall_seq.

@@ -28,15 +28,17 @@ RETURNING st.seq_id;
 
 -- name: StateFirstUnread :one
 -- The first entry within ranges (from, to] that keeps a watermark from passing: countable, not recalled, by somebody
--- else, and no exception says that it is read. Ranges must be disjoint; each is searched only if those below have none.
+-- else, and no exception says that it is read. Ranges must be disjoint; sorted first, each is searched only if those
+-- below have none. OFFSET 0 keeps the planner from joining: it takes parameters for rare and would go over all of the
+-- user's exceptions for every entry, where one look-up tells.
 SELECT f.seq_id
-FROM (SELECT unnest(@from_seqs::bigint[]) AS from_seq, unnest(@to_seqs::bigint[]) AS to_seq) q
+FROM (SELECT unnest(@from_seqs::bigint[]) AS from_seq, unnest(@to_seqs::bigint[]) AS to_seq ORDER BY from_seq) q
 CROSS JOIN LATERAL (
     SELECT g.seq_id FROM msg g
     WHERE g.session_id = @session_id AND g.seq_id > q.from_seq AND g.seq_id <= q.to_seq
         AND g.type <= 3 AND NOT g.is_delete AND g.user_id <> @user_id
         AND NOT EXISTS (SELECT FROM msg_state st
-            WHERE st.user_id = @user_id AND st.session_id = @session_id AND st.seq_id = g.seq_id AND st.is_read)
+            WHERE st.user_id = @user_id AND st.session_id = @session_id AND st.seq_id = g.seq_id AND st.is_read OFFSET 0)
     ORDER BY g.seq_id LIMIT 1) f
 ORDER BY q.from_seq LIMIT 1;
 
@@ -99,20 +101,26 @@ ORDER BY st.session_id, st.seq_id;
 -- name: StateEntries :many
 -- Entries of one session within ranges (from, to], ascending, each with what decides a user's state of it. Cursors and
 -- exceptions come from one snapshot: taken apart, an exception that the watermark absorbs in between would be missed.
+-- OFFSET 0 keeps the planner from joining otherwise than range by range: left alone it reads the whole log.
 SELECT g.seq_id, g.msg_id, (g.user_id = m.user_id)::boolean AS own, (g.type <= 3 AND NOT g.is_delete)::boolean AS countable,
     coalesce(st.is_read, false)::boolean AS is_read, coalesce(st.is_delete, false)::boolean AS is_delete,
     m.read_seq, m.deleted_to_seq
 FROM user_to_session m
 CROSS JOIN (SELECT unnest(@from_seqs::bigint[]) AS from_seq, unnest(@to_seqs::bigint[]) AS to_seq) q
-JOIN msg g ON g.session_id = m.session_id AND g.seq_id > q.from_seq AND g.seq_id <= q.to_seq
-LEFT JOIN msg_state st ON st.user_id = m.user_id AND st.session_id = g.session_id AND st.seq_id = g.seq_id
+CROSS JOIN LATERAL (
+    SELECT e.seq_id, e.msg_id, e.user_id, e.type, e.is_delete FROM msg e
+    WHERE e.session_id = @session_id AND e.seq_id > q.from_seq AND e.seq_id <= q.to_seq OFFSET 0) g
+LEFT JOIN LATERAL (
+    SELECT x.is_read, x.is_delete FROM msg_state x
+    WHERE x.user_id = @user_id AND x.session_id = @session_id AND x.seq_id = g.seq_id OFFSET 0) st ON true
 WHERE m.user_id = @user_id AND m.session_id = @session_id
 ORDER BY g.seq_id;
 
 -- name: StateReaders :one
 -- Who of the members has read an entry: by watermark, or else by an exception. The sender is no reader, and neither is
 -- a member who cannot see the entry, however high their watermark. One pass over the members (at most 10,000) and the
--- entry's exceptions gives the count and the page after a user id.
+-- entry's exceptions gives the count and the page after a user id. OFFSET 0 keeps the planner, which takes every session
+-- for one of the average size, from going over all members for each exception.
 WITH entry AS (
     SELECT g.user_id FROM msg g WHERE g.session_id = @session_id AND g.seq_id = @seq
 ), reader AS MATERIALIZED (
@@ -121,12 +129,13 @@ WITH entry AS (
         AND (m.visible_seq <= @seq OR m.earlier @> @seq::bigint)
         AND m.user_id <> (SELECT user_id FROM entry)
     UNION ALL
-    SELECT m.user_id AS reader_id FROM msg_state st
-    JOIN user_to_session m ON m.user_id = st.user_id AND m.session_id = st.session_id
+    SELECT st.user_id AS reader_id FROM msg_state st
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM user_to_session m
+        WHERE m.user_id = st.user_id AND m.session_id = @session_id AND m.left_seq IS NULL AND m.read_seq < @seq
+            AND (m.visible_seq <= @seq OR m.earlier @> @seq::bigint) OFFSET 0) member
     WHERE st.session_id = @session_id AND st.seq_id = @seq AND st.is_read
-        AND m.left_seq IS NULL AND m.read_seq < @seq
-        AND (m.visible_seq <= @seq OR m.earlier @> @seq::bigint)
-        AND m.user_id <> (SELECT user_id FROM entry)
+        AND st.user_id <> (SELECT user_id FROM entry)
 )
 SELECT (SELECT count(*) FROM reader)::bigint AS total,
     ARRAY(SELECT reader_id FROM reader WHERE reader_id > @after_user::text ORDER BY reader_id LIMIT @max_users::integer)::text[] AS user_ids;

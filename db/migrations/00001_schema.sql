@@ -166,6 +166,8 @@ CREATE TABLE commit_log (
     heads          bigint[]    NOT NULL DEFAULT '{}',
     state_users    text[]      NOT NULL DEFAULT '{}',
     state_sessions uuid[]      NOT NULL DEFAULT '{}',
+    -- Sessions in which something was recalled: caches forget what they hold of them.
+    recalls        uuid[]      NOT NULL DEFAULT '{}',
     CHECK (cardinality(session_ids) = cardinality(heads)),
     CHECK (cardinality(state_users) = cardinality(state_sessions))
 );

@@ -12,7 +12,7 @@ import (
 )
 
 const FeedCommits = `-- name: FeedCommits :many
-SELECT id, session_ids, heads, state_users, state_sessions FROM commit_log
+SELECT id, session_ids, heads, state_users, state_sessions, recalls FROM commit_log
 WHERE xid >= pg_snapshot_xmin(CAST(CAST($1 AS text) AS pg_snapshot))
     AND NOT pg_visible_in_snapshot(xid, CAST(CAST($1 AS text) AS pg_snapshot))
 ORDER BY id
@@ -24,6 +24,7 @@ type FeedCommitsRow struct {
 	Heads         []int64
 	StateUsers    []string
 	StateSessions []uuid.UUID
+	Recalls       []uuid.UUID
 }
 
 func (q *Queries) FeedCommits(ctx context.Context, db DBTX, since string) ([]FeedCommitsRow, error) {
@@ -41,10 +42,37 @@ func (q *Queries) FeedCommits(ctx context.Context, db DBTX, since string) ([]Fee
 			&i.Heads,
 			&i.StateUsers,
 			&i.StateSessions,
+			&i.Recalls,
 		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const FeedRecalls = `-- name: FeedRecalls :many
+SELECT DISTINCT unnest(recalls)::uuid AS session_id FROM commit_log WHERE recalls <> '{}'
+`
+
+// Sessions in which something was recalled lately: what a node that starts makes caches forget, since the one that
+// recalled may have died before it did so.
+func (q *Queries) FeedRecalls(ctx context.Context, db DBTX) ([]uuid.UUID, error) {
+	rows, err := db.Query(ctx, FeedRecalls)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var session_id uuid.UUID
+		if err := rows.Scan(&session_id); err != nil {
+			return nil, err
+		}
+		items = append(items, session_id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -13,8 +13,9 @@ import (
 )
 
 const CommitLogAppend = `-- name: CommitLogAppend :one
-INSERT INTO commit_log (session_ids, heads, state_users, state_sessions)
-VALUES ($1::uuid[], $2::bigint[], $3::text[], $4::uuid[]) RETURNING id
+INSERT INTO commit_log (session_ids, heads, state_users, state_sessions, recalls)
+VALUES ($1::uuid[], $2::bigint[], $3::text[], $4::uuid[],
+    coalesce($5::uuid[], '{}')) RETURNING id
 `
 
 type CommitLogAppendParams struct {
@@ -22,6 +23,7 @@ type CommitLogAppendParams struct {
 	Heads         []int64
 	StateUsers    []string
 	StateSessions []uuid.UUID
+	Recalls       []uuid.UUID
 }
 
 func (q *Queries) CommitLogAppend(ctx context.Context, db DBTX, arg CommitLogAppendParams) (int64, error) {
@@ -30,6 +32,7 @@ func (q *Queries) CommitLogAppend(ctx context.Context, db DBTX, arg CommitLogApp
 		arg.Heads,
 		arg.StateUsers,
 		arg.StateSessions,
+		arg.Recalls,
 	)
 	var id int64
 	err := row.Scan(&id)

@@ -26,6 +26,7 @@ type CommitLog struct {
 	Heads         []int64
 	StateUsers    []string
 	StateSessions []uuid.UUID
+	Recalls       []uuid.UUID
 }
 
 type DeviceCursor struct {

@@ -12,12 +12,15 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jonboulle/clockwork"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/parley-im/parley/server/auth"
 	"github.com/parley-im/parley/server/committer"
 	"github.com/parley-im/parley/server/cursor"
 	"github.com/parley-im/parley/server/feed"
+	"github.com/parley-im/parley/server/offline"
 	"github.com/parley-im/parley/server/rpc"
+	"github.com/parley-im/parley/server/storage"
 	"github.com/parley-im/parley/server/stream"
 )
 
@@ -36,6 +39,8 @@ type App struct {
 	commits *committer.Committer
 	streams *stream.Manager
 	acks    *cursor.Acks
+	redis   redis.UniversalClient // nil without Redis
+	keeper  *offline.Keeper
 	health  *health
 	source  interface{ Close() } // of keys, nil when there is nothing to close
 	tracing func(context.Context) error
@@ -60,6 +65,11 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	log.InfoContext(ctx, "starting", "version", Version, "settings", cfg)
 	if a.pool, err = openPostgres(ctx, cfg.Postgres, log); err != nil {
 		return nil, err
+	}
+	if cfg.Redis.URL != "" {
+		if a.redis, err = storage.OpenRedis(cfg.Redis.URL); err != nil {
+			return nil, err
+		}
 	}
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	a.cancelRequests = cancel
@@ -115,6 +125,7 @@ func (a *App) Run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	workers.Go(func() { a.feed.Run(work) })
 	workers.Go(func() { a.acks.Run(work) })
+	workers.Go(func() { a.keeper.Run(work) })
 	workers.Go(func() { a.watch(work) })
 
 	failed := make(chan error, 2)
@@ -206,6 +217,9 @@ func (a *App) release() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		_ = a.tracing(ctx)
 		cancel()
+	}
+	if a.redis != nil {
+		_ = a.redis.Close()
 	}
 	if a.pool != nil {
 		a.pool.Close()

@@ -30,6 +30,7 @@ type Config struct {
 	Redis    RedisConfig
 	Auth     AuthConfig
 	Stream   StreamConfig
+	Cache    CacheConfig
 
 	DataDir      string        // where keys that the server makes are kept; .data
 	Committers   int           // group commits that run at the same time; 4
@@ -48,6 +49,13 @@ type PostgresConfig struct {
 // RedisConfig says where Redis is. Parley works without it.
 type RedisConfig struct {
 	URL string `secret:"true"` // redis://:password@host:6379/0
+}
+
+// CacheConfig sets how recent entries are kept for devices that come back.
+type CacheConfig struct {
+	RingBytes   int64         // memory of this node for recent entries; 64 MiB
+	RedisLength int           // entries of each session in Redis; 500
+	RedisTTL    time.Duration // how long Redis keeps a session after its last entry; 24 h
 }
 
 // AuthConfig says whose tokens are good.
@@ -78,6 +86,7 @@ func Default() Config {
 		Postgres: PostgresConfig{MaxConns: 32, Wait: 30 * time.Second},
 		Auth:     AuthConfig{Audience: "parley"},
 		Stream:   StreamConfig{Heartbeat: 20 * time.Second, RoamBacklog: 200},
+		Cache:    CacheConfig{RingBytes: 64 << 20, RedisLength: 500, RedisTTL: 24 * time.Hour},
 		DataDir:  ".data", Committers: 4, UnaryTimeout: 10 * time.Second, DrainTimeout: 15 * time.Second, LogLevel: "info",
 	}
 }
@@ -104,6 +113,9 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.Auth.SigningKey, "signing-key", c.Auth.SigningKey, "PEM file or folder with Parley's own signing keys, made if missing; without it CreateToken is refused")
 	f.DurationVar(&c.Stream.Heartbeat, "heartbeat", c.Stream.Heartbeat, "silence after which a stream says that it lives")
 	f.Int64Var(&c.Stream.RoamBacklog, "roam-backlog", c.Stream.RoamBacklog, "entries of each session that a new device gets")
+	f.Int64Var(&c.Cache.RingBytes, "ring-bytes", c.Cache.RingBytes, "memory for recent entries")
+	f.IntVar(&c.Cache.RedisLength, "redis-length", c.Cache.RedisLength, "entries of each session that Redis keeps")
+	f.DurationVar(&c.Cache.RedisTTL, "redis-ttl", c.Cache.RedisTTL, "how long Redis keeps a session after its last entry")
 	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "where keys, and the embedded databases of `parley run`, are kept")
 	f.IntVar(&c.Committers, "committers", c.Committers, "group commits that run at the same time")
 	f.DurationVar(&c.UnaryTimeout, "unary-timeout", c.UnaryTimeout, "bound on calls that are no streams")
@@ -170,6 +182,9 @@ func (c Config) Validate() error {
 		if d <= 0 {
 			bad("PARLEY_%s: %s is not positive", name, d)
 		}
+	}
+	if c.Cache.RingBytes < 0 || c.Cache.RedisLength < 1 || c.Cache.RedisLength > 100_000 || c.Cache.RedisTTL < time.Second {
+		bad("PARLEY_RING_BYTES, PARLEY_REDIS_LENGTH or PARLEY_REDIS_TTL: not 0 or more bytes, 1 to 100000 entries, a second or more")
 	}
 	if c.Committers < 1 || c.Committers > 64 {
 		bad("PARLEY_COMMITTERS: %d is not 1 to 64", c.Committers)

@@ -18,6 +18,7 @@ import (
 	"github.com/parley-im/parley/server/messaging"
 	"github.com/parley-im/parley/server/offline"
 	"github.com/parley-im/parley/server/relation"
+	"github.com/parley-im/parley/server/ring"
 	"github.com/parley-im/parley/server/rpc"
 	"github.com/parley-im/parley/server/session"
 	"github.com/parley-im/parley/server/state"
@@ -44,11 +45,17 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	life := &epoch{}
 	local := hub.New()
 
-	sink := &feedSink{hub: local, epoch: life, log: a.log, states: storage.States{DB: db}}
+	recent := ring.New(a.cfg.Cache.RingBytes, reg)
+	var cache offline.Cache // stays nil without Redis
+	if a.redis != nil {
+		cache = storage.NewOfflineCache(a.redis, life.Current, a.cfg.Cache.RedisLength, a.cfg.Cache.RedisTTL)
+	}
+	a.keeper = offline.NewKeeper(cache, a.clock, a.log, reg)
+	sink := &feedSink{hub: local, epoch: life, log: a.log, states: storage.States{DB: db}, ring: recent, keeper: a.keeper}
 	a.feed = feed.New(storage.Feed{DB: db}, sink, a.clock, a.log, reg)
-	a.commits = committer.New(a.cfg.Committers, logs, local, a.clock, a.log, committer.NewMetrics(reg))
+	a.commits = committer.New(a.cfg.Committers, logs, &offline.Publisher{Ring: recent, Hub: local, Keeper: a.keeper}, a.clock, a.log, committer.NewMetrics(reg))
 	a.acks = cursor.New(positions, positions, a.clock, a.log)
-	reader := offline.NewReader(logs, reg)
+	reader := offline.NewReader(recent, a.keeper, logs, reg)
 
 	ends := &streamEnds{}
 	gate := device.NewGate(storage.Devices{DB: db}, a.clock)

@@ -9,13 +9,17 @@ import (
 	"github.com/parley-im/parley/server/device"
 	"github.com/parley-im/parley/server/feed"
 	"github.com/parley-im/parley/server/hub"
+	"github.com/parley-im/parley/server/offline"
 	"github.com/parley-im/parley/server/relation"
+	"github.com/parley-im/parley/server/ring"
 	"github.com/parley-im/parley/server/state"
 	"github.com/parley-im/parley/server/stream"
 )
 
 // feedSink hands on what the feed finds to those whom it concerns on this node.
 type feedSink struct {
+	ring      *ring.Ring
+	keeper    *offline.Keeper
 	hub       *hub.Hub
 	streams   *stream.Manager
 	states    views
@@ -32,7 +36,13 @@ type views interface {
 }
 
 // Advanced implements feed.Sink.
-func (f *feedSink) Advanced(sessionID uuid.UUID, head int64) { f.hub.Advance(sessionID, head) }
+func (f *feedSink) Advanced(sessionID uuid.UUID, head int64) {
+	f.ring.Behind(sessionID, head)
+	f.hub.Advance(sessionID, head)
+}
+
+// Recalled implements feed.Sink.
+func (f *feedSink) Recalled(sessionID uuid.UUID) { f.keeper.Forget(sessionID) }
 
 // StateChanged implements feed.Sink.
 func (f *feedSink) StateChanged(ctx context.Context, userID string, sessionID uuid.UUID) {
@@ -105,10 +115,14 @@ func (f *feedSink) endRefused(ctx context.Context, users, devices []string) {
 }
 
 // Lost implements feed.Sink.
-func (f *feedSink) Lost() { f.streams.ReloadAll() }
+func (f *feedSink) Lost() {
+	f.ring.Clear()
+	f.streams.ReloadAll()
+}
 
 // EpochChanged implements feed.Sink.
 func (f *feedSink) EpochChanged(epoch string) {
 	f.epoch.set(epoch)
+	f.ring.Clear()
 	f.streams.Resync()
 }

@@ -30,13 +30,14 @@ type memory struct {
 	gate    sync.Mutex // held: commits wait
 	heads   map[uuid.UUID]int64
 	seen    map[string]message.Receipt
+	digests map[string]int64 // of what was seen
 	batches []int
 	down    error
 	entered atomic.Int64
 }
 
 func newMemory() *memory {
-	return &memory{heads: map[uuid.UUID]int64{}, seen: map[string]message.Receipt{}}
+	return &memory{heads: map[uuid.UUID]int64{}, seen: map[string]message.Receipt{}, digests: map[string]int64{}}
 }
 
 var errPoison = errors.New("invalid byte sequence")
@@ -61,12 +62,19 @@ func (m *memory) Append(_ context.Context, drafts []message.Draft, now time.Time
 		key := fmt.Sprint(d.SessionID, d.MessageID, d.SenderID)
 		if r, ok := m.seen[key]; ok {
 			out[i].Receipt = r
+			if m.digests[key] != d.Digest {
+				out[i] = committer.Outcome{Err: committer.ErrIDReused}
+			}
+			continue
+		}
+		if string(d.Body) == "refused" {
+			out[i].Err = session.Unavailable
 			continue
 		}
 		m.heads[d.SessionID]++
 		out[i] = committer.Outcome{New: true, Receipt: message.Receipt{SessionID: d.SessionID, MessageID: d.MessageID,
 			Seq: m.heads[d.SessionID], CreatedAt: now}}
-		m.seen[key] = out[i].Receipt
+		m.seen[key], m.digests[key] = out[i].Receipt, d.Digest
 	}
 	return out, nil
 }
@@ -202,6 +210,23 @@ func TestRepeatsWithinABatchAreFolded(t *testing.T) {
 	require.EqualValues(t, 1, store.heads[d.SessionID])
 	c.Close()
 	require.Equal(t, []int64{1}, pub.seqs[d.SessionID])
+}
+
+// An id whose message was refused is unused: with another body it stands for itself, in its place.
+func TestRefusedIDIsFreeWithinItsBatch(t *testing.T) {
+	c, _, pub := setUp(t, 1)
+	refused := text(uuid.New(), "refused")
+	other, behind := text(refused.SessionID, "other"), text(refused.SessionID, "behind")
+	other.MessageID = refused.MessageID
+	out, err := c.Send(t.Context(), []message.Draft{refused, refused, other, behind, refused})
+	require.NoError(t, err)
+	require.ErrorIs(t, out[0].Err, session.Unavailable)
+	require.ErrorIs(t, out[1].Err, session.Unavailable)
+	require.EqualValues(t, 1, out[2].Receipt.Seq)
+	require.EqualValues(t, 2, out[3].Receipt.Seq)
+	require.ErrorIs(t, out[4].Err, committer.ErrIDReused)
+	c.Close()
+	require.Equal(t, []int64{1, 2}, pub.seqs[refused.SessionID])
 }
 
 func TestOneBadItemNeverFailsItsBatch(t *testing.T) {

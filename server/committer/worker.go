@@ -134,15 +134,22 @@ type dedupKey struct {
 	sender           string
 }
 
-// commit commits one batch. Repeats of an id within it are folded: they get the answer of the first.
+// commit commits one batch. Repeats of an id within it are folded: they get the answer of the first. Where an id comes
+// with another body the batch is cut: whether the id is used by then is known only once the first was judged, and order is
+// kept.
 func (w *worker) commit(batch []item) {
 	firsts := make([]item, 0, len(batch))
 	drafts := make([]message.Draft, 0, len(batch))
 	var repeats []item
 	place := make(map[dedupKey]int, len(batch))
-	for _, it := range batch {
+	for n, it := range batch {
 		k := dedupKey{it.draft.SessionID, it.draft.MessageID, it.draft.SenderID}
-		if _, again := place[k]; again {
+		if at, again := place[k]; again {
+			if drafts[at].Digest != it.draft.Digest {
+				w.commit(batch[:n])
+				w.commit(batch[n:])
+				return
+			}
 			repeats = append(repeats, it)
 			continue
 		}
@@ -153,12 +160,8 @@ func (w *worker) commit(batch []item) {
 	outcomes := w.append(drafts)
 	folded := make([]Outcome, len(repeats))
 	for n, it := range repeats {
-		at := place[dedupKey{it.draft.SessionID, it.draft.MessageID, it.draft.SenderID}]
-		folded[n] = outcomes[at]
+		folded[n] = outcomes[place[dedupKey{it.draft.SessionID, it.draft.MessageID, it.draft.SenderID}]]
 		folded[n].New = false
-		if folded[n].Err == nil && drafts[at].Digest != it.draft.Digest {
-			folded[n] = Outcome{Err: ErrIDReused}
-		}
 	}
 	for n, it := range firsts {
 		it.answer(outcomes[n])

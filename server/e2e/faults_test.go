@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
@@ -442,6 +444,8 @@ func TestRecallMeansGone(t *testing.T) {
 	id := alice.Send(t.Context(), "bob", "first").GetSessionId()
 	sent := alice.Send(t.Context(), id, secret)
 	bob.WaitSeq(id, 2)
+	cached := func() bool { return redisHolds(t, s.RedisURL, id, secret) }
+	require.Eventually(t, cached, 10*time.Second, 20*time.Millisecond, "the body never came to Redis: the test would prove nothing")
 	_, err := bob.Messages.RecallMessage(t.Context(), &parleyv1.RecallMessageRequest{SessionId: id, Seq: sent.GetSeq()})
 	require.Equal(t, "NOT_RECALLABLE", reason(err), "only the sender may, in a direct session")
 	one, err := alice.Messages.RecallMessage(t.Context(), &parleyv1.RecallMessageRequest{SessionId: id, Seq: sent.GetSeq()})
@@ -476,6 +480,28 @@ func TestRecallMeansGone(t *testing.T) {
 	var rows int
 	require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM msg WHERE position($1::bytea IN content) > 0`, []byte(secret)).Scan(&rows))
 	require.Zero(t, rows)
+	require.Eventually(t, func() bool { return !cached() }, 10*time.Second, 20*time.Millisecond, "the body is still in Redis")
 	s.Stop()
 	require.NotContains(t, s.Log(), secret)
+}
+
+// redisHolds reports whether any body of the session in Redis has the text in it.
+func redisHolds(t *testing.T, url, session, text string) bool {
+	t.Helper()
+	o, err := redis.ParseURL(url)
+	require.NoError(t, err)
+	c := redis.NewClient(o)
+	defer func() { _ = c.Close() }()
+	keys, err := c.Keys(t.Context(), "body:{"+session+"}*").Result()
+	require.NoError(t, err)
+	for _, k := range keys {
+		bodies, err := c.HVals(t.Context(), k).Result()
+		require.NoError(t, err)
+		for _, b := range bodies {
+			if strings.Contains(b, text) {
+				return true
+			}
+		}
+	}
+	return false
 }

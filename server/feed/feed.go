@@ -41,6 +41,7 @@ type Commit struct {
 	Heads         []int64
 	StateUsers    []string
 	StateSessions []uuid.UUID
+	Recalls       []uuid.UUID // sessions in which something was recalled
 }
 
 // RelationKind says which relation changed; the numbers are those of relation_change.kind.
@@ -74,6 +75,8 @@ type Store interface {
 	// Poll returns what has become visible since the snapshot; an empty one means that only the present snapshot and
 	// epoch are asked for.
 	Poll(ctx context.Context, since string) (Batch, error)
+	// Recalls returns the sessions in which something was recalled within the retention.
+	Recalls(ctx context.Context) ([]uuid.UUID, error)
 	// Trim deletes rows that were committed before the snapshot was taken, and returns how many.
 	Trim(ctx context.Context, until string) (int64, error)
 }
@@ -82,6 +85,8 @@ type Store interface {
 type Sink interface {
 	// Advanced: the session's head is at least head.
 	Advanced(sessionID uuid.UUID, head int64)
+	// Recalled: something was recalled in the session.
+	Recalled(sessionID uuid.UUID)
 	// StateChanged: the user's message states in the session changed.
 	StateChanged(ctx context.Context, userID string, sessionID uuid.UUID)
 	// RelationsChanged: these rows changed, in the order of their ids.
@@ -135,7 +140,16 @@ func (f *Feed) Start(ctx context.Context) (epoch string, err error) {
 	}
 	f.since, f.epoch = b.Snapshot, b.Epoch
 	f.polled()
-	return b.Epoch, nil
+	return b.Epoch, f.recallsAgain(ctx)
+}
+
+// recallsAgain tells all recalls of the retention: whoever made them may have died before the caches forgot them.
+func (f *Feed) recallsAgain(ctx context.Context) error {
+	ids, err := f.store.Recalls(ctx)
+	for _, id := range ids {
+		f.sink.Recalled(id)
+	}
+	return err
 }
 
 // Run polls until ctx ends. Start must have succeeded.
@@ -213,10 +227,16 @@ func (f *Feed) poll(ctx context.Context) error {
 	}
 	if away {
 		f.sink.Lost()
+		if err := f.recallsAgain(pollCtx); err != nil {
+			return err
+		}
 	}
 	for _, c := range b.Commits {
 		for i, id := range c.Sessions {
 			f.sink.Advanced(id, c.Heads[i])
+		}
+		for _, id := range c.Recalls {
+			f.sink.Recalled(id)
 		}
 		if len(c.StateUsers) == 0 || f.wasHandled(c.ID) {
 			continue

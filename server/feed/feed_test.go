@@ -37,6 +37,8 @@ func (s *script) Poll(ctx context.Context, since string) (feed.Batch, error) {
 	}
 }
 
+func (s *script) Recalls(context.Context) ([]uuid.UUID, error) { return []uuid.UUID{{1}}, nil }
+
 func (s *script) Trim(_ context.Context, until string) (int64, error) {
 	s.trims <- until
 	return 0, nil
@@ -47,6 +49,7 @@ type told struct{ events chan string }
 func (t told) Advanced(_ uuid.UUID, head int64) {
 	t.events <- "advanced " + time.Duration(head).String()
 }
+func (t told) Recalled(id uuid.UUID) { t.events <- "recalled " + string('0'+rune(id[0])) }
 func (t told) StateChanged(_ context.Context, user string, _ uuid.UUID) {
 	t.events <- "state " + user
 }
@@ -66,6 +69,7 @@ func TestFeed(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "e1", epoch)
 	require.Empty(t, <-s.since)
+	require.Equal(t, "recalled 1", <-sink.events)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { f.Run(ctx); close(done) }()
@@ -78,12 +82,13 @@ func TestFeed(t *testing.T) {
 	id := uuid.New()
 	f.Handled(8)
 	s.batches <- feed.Batch{Snapshot: "s1", Epoch: "e1", Commits: []feed.Commit{
+		{ID: 6, Recalls: []uuid.UUID{{2}}},
 		{ID: 7, Sessions: []uuid.UUID{id}, Heads: []int64{3}},
 		{ID: 8, StateUsers: []string{"told here"}, StateSessions: []uuid.UUID{id}},
 		{ID: 9, StateUsers: []string{"bob"}, StateSessions: []uuid.UUID{id}},
 	}, Relations: []feed.Relation{{Kind: feed.User, UserID: "carol"}}}
 	require.Equal(t, "s0", tick())
-	for _, want := range []string{"advanced 3ns", "state bob", "relation carol"} {
+	for _, want := range []string{"recalled 2", "advanced 3ns", "state bob", "relation carol"} {
 		require.Equal(t, want, <-sink.events)
 	}
 
@@ -105,6 +110,7 @@ func TestFeed(t *testing.T) {
 	clock.Advance(feed.Retention)
 	require.Empty(t, <-s.since, "only the present snapshot is asked for")
 	require.Equal(t, "lost", <-sink.events)
+	require.Equal(t, "recalled 1", <-sink.events)
 	cancel()
 	<-done
 	require.Empty(t, sink.events)

@@ -13,7 +13,6 @@ import (
 	"github.com/google/uuid"
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
-	"github.com/parley-im/parley/server/message"
 	"github.com/parley-im/parley/server/wire"
 )
 
@@ -135,22 +134,17 @@ func (h *Hub) topic(id uuid.UUID) *topic {
 	return s.m[id]
 }
 
-// Publish encodes entries, each once and only if somebody here is interested, and offers them.
-func (h *Hub) Publish(entries []message.Entry) {
+// Publish offers entries, those of each session in order, to the receivers, and tells users who were added.
+func (h *Hub) Publish(entries []*wire.Entry) {
 	for _, e := range entries {
-		t := h.topic(e.SessionID)
-		if t == nil && e.Type != message.TypeMemberChange {
-			continue
-		}
-		enc := wire.Encode(e)
-		if t != nil {
+		if t := h.topic(e.SessionID); t != nil {
 			t.mu.Lock()
 			for _, r := range t.receivers {
-				r.Offer(enc)
+				r.Offer(e)
 			}
 			t.mu.Unlock()
 		}
-		for _, user := range enc.Adds() {
+		for _, user := range e.Adds() {
 			h.Joined(user, e.SessionID)
 		}
 	}

@@ -1,43 +1,66 @@
-// Package offline reads ranges of the log back, for devices that were away and for streams that fell behind.
+// Package offline reads ranges of the log back, for devices that were away and for streams that fell behind. A range comes
+// from the first tier that has all of it: the ring (this node's memory), the cache (Redis), PostgreSQL.
 //
 // The proof that a range is whole is arithmetic: seqs have no holes, so (from, to] is complete only if it has to-from
-// entries, the first of them from+1 and the last to. Whatever a source returns is held against that before anybody sees
-// it; to must be a head learnt from PostgreSQL.
+// entries, the first of them from+1 and the last to. Whatever a tier returns is held against that before anybody sees it;
+// to must be a head learnt from PostgreSQL or from the commit log. What PostgreSQL had to be asked for repairs the cache.
+//
+// Readings of the same range at the same time share one flight, which has a timeout of its own: whoever waits for it may
+// leave. Recalled bodies do not come back from a cache: see Keeper, and ring.Ring's Token.
 package offline
 
 import (
 	"context"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/parley-im/parley/server/message"
+	"github.com/parley-im/parley/server/ring"
 	"github.com/parley-im/parley/server/wire"
 )
 
-// Source is a tier that entries are read from.
+// flightTimeout bounds one reading from cache and PostgreSQL.
+const flightTimeout = 8 * time.Second
+
+// Source is where all entries are: PostgreSQL.
 type Source interface {
-	// ListRanges returns what the tier has of each range, ascending by seq.
+	// ListRanges returns the entries of each range, ascending by seq.
 	ListRanges(ctx context.Context, ranges []message.Range) ([][]message.Entry, error)
 }
 
-// Reader reads ranges from PostgreSQL. Safe for concurrent use.
+// Reader reads through the tiers. Safe for concurrent use.
 type Reader struct {
+	ring     *ring.Ring
+	keeper   *Keeper
 	postgres Source
 	entries  *prometheus.CounterVec
+
+	mu      sync.Mutex
+	flights map[message.Range]*flight
+}
+
+// flight is one reading that several may wait for. Written before done is closed, read after.
+type flight struct {
+	done    chan struct{}
+	entries []*wire.Entry
+	err     error
 }
 
 // NewReader returns a reader; reg may be nil.
-func NewReader(postgres Source, reg prometheus.Registerer) *Reader {
-	r := &Reader{postgres: postgres, entries: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "parley_read_entries_total", Help: "Entries read back, by the tier that had them."}, []string{"tier"})}
+func NewReader(r *ring.Ring, k *Keeper, postgres Source, reg prometheus.Registerer) *Reader {
+	rd := &Reader{ring: r, keeper: k, postgres: postgres, flights: make(map[message.Range]*flight),
+		entries: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_read_entries_total",
+			Help: "Entries read back, by the tier that had them."}, []string{"tier"})}
 	if reg != nil {
-		reg.MustRegister(r.entries)
+		reg.MustRegister(rd.entries)
 	}
-	return r
+	return rd
 }
 
-// IncompleteError says that a tier did not have all of a range that must exist.
+// IncompleteError says that PostgreSQL did not have all of a range that must exist.
 type IncompleteError struct {
 	Range message.Range
 	Got   int
@@ -50,38 +73,159 @@ func (e *IncompleteError) Error() string {
 // Entries returns all entries of each range, in order. An entry whose body cannot be decoded comes without it. The error
 // is an *IncompleteError when PostgreSQL lacks entries.
 func (r *Reader) Entries(ctx context.Context, ranges []message.Range) ([][]message.Entry, error) {
-	found, err := r.postgres.ListRanges(ctx, ranges)
+	found, err := r.Read(ctx, ranges)
 	if err != nil {
 		return nil, err
 	}
-	for i, want := range ranges {
-		if !Complete(want, found[i]) {
-			return nil, &IncompleteError{Range: want, Got: len(found[i])}
+	out := make([][]message.Entry, len(found))
+	for i, entries := range found {
+		out[i] = make([]message.Entry, len(entries))
+		for n, e := range entries {
+			out[i][n] = e.Entry
 		}
-		for n, e := range found[i] {
-			if !wire.ValidBody(e.Body) {
-				found[i][n].Body = nil
-			}
-		}
-		r.entries.WithLabelValues("postgres").Add(float64(len(found[i])))
 	}
-	return found, nil
+	return out, nil
 }
 
 // Read is Entries, encoded.
 func (r *Reader) Read(ctx context.Context, ranges []message.Range) ([][]*wire.Entry, error) {
-	found, err := r.Entries(ctx, ranges)
-	if err != nil {
-		return nil, err
-	}
-	out := make([][]*wire.Entry, len(found))
-	for i, entries := range found {
-		out[i] = make([]*wire.Entry, len(entries))
-		for n, e := range entries {
-			out[i][n] = wire.Encode(e)
+	out := make([][]*wire.Entry, len(ranges))
+	waits := make(map[int]*flight)
+	var lead []message.Range
+	var led []*flight
+	for i, q := range ranges {
+		if found, ok := r.ring.Range(q); ok {
+			out[i] = found
+			r.entries.WithLabelValues("ring").Add(float64(len(found)))
+			continue
+		}
+		f, first := r.board(q)
+		waits[i] = f
+		if first {
+			lead, led = append(lead, q), append(led, f)
 		}
 	}
+	if len(lead) > 0 {
+		go r.fly(context.WithoutCancel(ctx), lead, led)
+	}
+	for i, f := range waits {
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if f.err != nil {
+			return nil, f.err
+		}
+		out[i] = f.entries
+	}
 	return out, nil
+}
+
+// board joins the flight of a range, or begins one: then first is true and the caller must fly it.
+func (r *Reader) board(q message.Range) (f *flight, first bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if f = r.flights[q]; f != nil {
+		return f, false
+	}
+	f = &flight{done: make(chan struct{})}
+	r.flights[q] = f
+	return f, true
+}
+
+func (r *Reader) fly(ctx context.Context, ranges []message.Range, flights []*flight) {
+	ctx, cancel := context.WithTimeout(ctx, flightTimeout)
+	defer cancel()
+	found, err := r.lower(ctx, ranges)
+	r.mu.Lock()
+	for _, q := range ranges {
+		delete(r.flights, q)
+	}
+	r.mu.Unlock()
+	for i, f := range flights {
+		if f.err = err; err == nil {
+			f.entries = found[i]
+		}
+		close(f.done)
+	}
+}
+
+// lower reads from the tiers below the ring.
+func (r *Reader) lower(ctx context.Context, ranges []message.Range) ([][]*wire.Entry, error) {
+	token := r.ring.Token()
+	out := make([][]*wire.Entry, len(ranges))
+	generations := r.fromCache(ctx, ranges, out)
+	var missing []message.Range
+	var places []int
+	for i, q := range ranges {
+		if out[i] == nil {
+			missing, places = append(missing, q), append(places, i)
+		}
+	}
+	if len(missing) > 0 {
+		rows, err := r.postgres.ListRanges(ctx, missing)
+		if err != nil {
+			return nil, err
+		}
+		for n, q := range missing {
+			if !Complete(q, rows[n]) {
+				return nil, &IncompleteError{Range: q, Got: len(rows[n])}
+			}
+			out[places[n]] = encode(rows[n])
+			if g, ok := generations[places[n]]; ok && len(rows[n]) > 0 {
+				r.keeper.Repair(Batch{Generation: g, Entries: out[places[n]]})
+			}
+			r.entries.WithLabelValues("postgres").Add(float64(len(rows[n])))
+		}
+	}
+	for _, entries := range out {
+		r.ring.Fill(token, entries)
+	}
+	return out, nil
+}
+
+// fromCache fills out with the ranges that the cache has, and returns the generations of those that it answered for.
+func (r *Reader) fromCache(ctx context.Context, ranges []message.Range, out [][]*wire.Entry) map[int]string {
+	if !r.keeper.breaker.allows() {
+		return nil
+	}
+	var ask []message.Range
+	var places []int
+	for i, q := range ranges {
+		if q.To > q.From && r.keeper.usable(q.SessionID) {
+			ask, places = append(ask, q), append(places, i)
+		}
+	}
+	if len(ask) == 0 {
+		return nil
+	}
+	cached, err := r.keeper.cache.Read(ctx, ask)
+	r.keeper.breaker.done(ctx, err)
+	if err != nil {
+		return nil
+	}
+	generations := make(map[int]string, len(ask))
+	for n, c := range cached {
+		generations[places[n]] = c.Generation
+		// Asked again: what was read while something was recalled is not used.
+		if int64(len(c.Entries)) == ask[n].To-ask[n].From && r.keeper.usable(ask[n].SessionID) {
+			out[places[n]] = c.Entries
+			r.entries.WithLabelValues("redis").Add(float64(len(c.Entries)))
+		}
+	}
+	return generations
+}
+
+func encode(rows []message.Entry) []*wire.Entry {
+	out := make([]*wire.Entry, len(rows))
+	for n, e := range rows {
+		if !wire.ValidBody(e.Body) {
+			e.Body = nil
+		}
+		out[n] = wire.Encode(e)
+	}
+	return out
 }
 
 // Complete reports whether entries are exactly those of the range.

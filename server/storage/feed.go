@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/parley-im/parley/server/feed"
@@ -30,7 +31,7 @@ func (s Feed) Poll(ctx context.Context, since string) (out feed.Batch, err error
 			}
 			for _, c := range commits {
 				out.Commits = append(out.Commits, feed.Commit{ID: c.ID, Sessions: c.SessionIds, Heads: c.Heads,
-					StateUsers: c.StateUsers, StateSessions: c.StateSessions})
+					StateUsers: c.StateUsers, StateSessions: c.StateSessions, Recalls: c.Recalls})
 			}
 			relations, err := s.q.FeedRelations(ctx, tx, since)
 			if err != nil {
@@ -42,6 +43,12 @@ func (s Feed) Poll(ctx context.Context, since string) (out feed.Batch, err error
 			return nil
 		})
 	return out, Fault(err)
+}
+
+// Recalls implements feed.Store.
+func (s Feed) Recalls(ctx context.Context) ([]uuid.UUID, error) {
+	ids, err := s.q.FeedRecalls(ctx, s.pool)
+	return ids, Fault(err)
 }
 
 // Trim implements feed.Store.

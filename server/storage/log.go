@@ -70,9 +70,15 @@ func (l *sessionLog) noteCommit(ctx context.Context) error {
 	if len(l.entries) == 0 {
 		return nil
 	}
+	var recalls []uuid.UUID
+	for _, e := range l.entries {
+		if e.Type == message.TypeRecall {
+			recalls = []uuid.UUID{l.id}
+		}
+	}
 	_, err := l.q.CommitLogAppend(ctx, l.tx, sqlc.CommitLogAppendParams{
 		SessionIds: []uuid.UUID{l.id}, Heads: []int64{l.session.LastSeq},
-		StateUsers: []string{}, StateSessions: []uuid.UUID{},
+		StateUsers: []string{}, StateSessions: []uuid.UUID{}, Recalls: recalls,
 	})
 	return err
 }

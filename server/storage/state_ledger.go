@@ -65,7 +65,7 @@ func (l *stateLedger) Save(ctx context.Context, before, after state.Standing) (u
 	if after.ReadSeq > before.ReadSeq {
 		batch.Queue(sqlc.StateForgetRead, l.userID, l.sessionID, after.ReadSeq, before.ReadSeq, nearestExceptions)
 	}
-	batch.Queue(sqlc.CommitLogAppend, []uuid.UUID{}, []int64{}, []string{l.userID}, []uuid.UUID{l.sessionID}).
+	batch.Queue(sqlc.CommitLogAppend, []uuid.UUID{}, []int64{}, []string{l.userID}, []uuid.UUID{l.sessionID}, []uuid.UUID{}).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&commitLogID) })
 	l.queueUnread(&batch, &unread)
 	err = l.tx.SendBatch(ctx, &batch).Close()

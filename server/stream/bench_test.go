@@ -68,10 +68,10 @@ func fanOut(b *testing.B, codec wire.Codec, n, burst int) {
 	b.ResetTimer()
 	delivered := 0
 	for b.Loop() {
-		entries := make([]message.Entry, burst)
+		entries := make([]*wire.Entry, burst)
 		for i := range entries {
 			seq++
-			entries[i] = message.Entry{SessionID: id, Seq: seq, MessageID: uuid.New(), SenderID: "x", Type: message.TypeText, Body: body}
+			entries[i] = wire.Encode(message.Entry{SessionID: id, Seq: seq, MessageID: uuid.New(), SenderID: "x", Type: message.TypeText, Body: body})
 		}
 		w.hub.Publish(entries)
 		delivered += burst * n

@@ -51,14 +51,48 @@ func (s *Stream) open(ctx context.Context, req Request) error {
 	if err != nil {
 		return fmt.Errorf("read device: %w", err)
 	}
-	positions, err := s.m.sessions.Positions(ctx, s.userID, s.deviceID, nil)
+	roams := !synced || req.Fresh
+	positions, err := s.positions(ctx, req.Cursors, cursorsOf(s.deviceID, roams))
 	if err != nil {
 		return fmt.Errorf("read positions: %w", err)
 	}
 	if err := s.m.devices.Seen(ctx, s.userID, s.deviceID); err != nil {
 		return fmt.Errorf("note device: %w", err)
 	}
-	return s.start(ctx, req, positions, !synced || req.Fresh)
+	return s.start(ctx, req, positions, roams)
+}
+
+// positions returns where the stream stands in the user's sessions and in those that the request names, which may have
+// been left, and their end acknowledged, long ago.
+func (s *Stream) positions(ctx context.Context, asked []Cursor, deviceID string) ([]Position, error) {
+	positions, err := s.m.sessions.Positions(ctx, s.userID, deviceID, nil)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[uuid.UUID]struct{}, len(positions))
+	for _, p := range positions {
+		known[p.SessionID] = struct{}{}
+	}
+	var rest []uuid.UUID
+	for _, c := range asked {
+		if _, ok := known[c.SessionID]; !ok {
+			rest = append(rest, c.SessionID)
+		}
+	}
+	if len(rest) == 0 {
+		return positions, nil
+	}
+	ended, err := s.m.sessions.Positions(ctx, s.userID, deviceID, rest)
+	return append(positions, ended...), err
+}
+
+// cursorsOf returns whose cursors count for a device's positions: nobody's where it starts afresh. Its old ones would
+// leave out the sessions whose end it acknowledged in its former life.
+func cursorsOf(deviceID string, roams bool) string {
+	if roams {
+		return ""
+	}
+	return deviceID
 }
 
 // start puts every track where the device stands. roams: the device starts afresh.

@@ -51,11 +51,16 @@ func (p *pending) take() []*parleyv1.Event {
 	return out
 }
 
-// merge joins two events about the same thing; the later one wins but for what only the earlier one lists.
+// merge joins two events about the same thing; the later one wins but for what only the earlier one lists. Of two states
+// that is the one with the higher cursors, whichever came first: changes of two devices may be told in another order than
+// they were made in.
 func merge(old, ev *parleyv1.Event) *parleyv1.Event {
 	was, now := old.GetState(), ev.GetState()
 	if was == nil || now == nil {
 		return ev
+	}
+	if stale(now, was) {
+		was, now = now, was
 	}
 	m := proto.CloneOf(now) // events are shared between streams
 	m.ReadSeqs = append(append([]int64(nil), was.GetReadSeqs()...), now.GetReadSeqs()...)
@@ -66,4 +71,36 @@ func merge(old, ev *parleyv1.Event) *parleyv1.Event {
 		m.ReadSeqs, m.DeletedSeqs, m.Reload = nil, nil, true
 	}
 	return &parleyv1.Event{Kind: &parleyv1.Event_State{State: m}}
+}
+
+// stale reports whether a state is older than another one of the same session: cursors never move back.
+func stale(st, than *parleyv1.StateEvent) bool {
+	return st.GetReadSeq() < than.GetReadSeq() || st.GetDeletedToSeq() < than.GetDeletedToSeq()
+}
+
+// toldState is a state as a device was told it, without what was listed.
+type toldState struct {
+	readSeq, deletedToSeq, unread int64
+	markedUnread                  bool
+}
+
+// inOrder returns an event as it is to be sent: a state that is older than the one which the device was told before comes
+// with the cursors, count and flag of that one, and only what it lists is news.
+func (s *Stream) inOrder(ev *parleyv1.Event) *parleyv1.Event {
+	st := ev.GetState()
+	if st == nil {
+		return ev
+	}
+	if last, ok := s.told[st.GetSessionId()]; ok {
+		before := &parleyv1.StateEvent{SessionId: st.GetSessionId(), ReadSeq: last.readSeq, DeletedToSeq: last.deletedToSeq,
+			Unread: last.unread, MarkedUnread: last.markedUnread}
+		if stale(st, before) {
+			return merge(&parleyv1.Event{Kind: &parleyv1.Event_State{State: before}}, ev)
+		}
+	}
+	if s.told == nil {
+		s.told = make(map[string]toldState)
+	}
+	s.told[st.GetSessionId()] = toldState{st.GetReadSeq(), st.GetDeletedToSeq(), st.GetUnread(), st.GetMarkedUnread()}
+	return ev
 }

@@ -39,7 +39,8 @@ type Sessions interface {
 	// ActiveSessionIDs returns the sessions that the user is a member of now.
 	ActiveSessionIDs(ctx context.Context, userID string) ([]uuid.UUID, error)
 	// Positions returns where the user and the device stand in the given sessions, nil meaning all: those the user is
-	// in, and those left whose end the device has not acknowledged. Sessions that the user never was in are left out.
+	// in, and those left whose end the device has not acknowledged. Sessions that the user never was in are left out. No
+	// deviceID means a device without cursors.
 	Positions(ctx context.Context, userID, deviceID string, ids []uuid.UUID) ([]Position, error)
 	// View returns the session as the user sees it, for a SessionEvent.
 	View(ctx context.Context, userID string, id uuid.UUID) (*parleyv1.Session, error)

@@ -42,7 +42,7 @@ func (m *Manager) Pull(ctx context.Context, caller Caller, after Mark, limit int
 	if err != nil {
 		return out, fmt.Errorf("read device: %w", err)
 	}
-	positions, err := m.sessions.Positions(ctx, caller.UserID, caller.DeviceID, nil)
+	positions, err := m.sessions.Positions(ctx, caller.UserID, cursorsOf(caller.DeviceID, !synced), nil)
 	if err != nil {
 		return out, fmt.Errorf("read positions: %w", err)
 	}

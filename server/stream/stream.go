@@ -39,6 +39,7 @@ type Stream struct {
 	frame  *wire.Frame          // the writer's
 	sink   Sink                 // the writer's
 	limit  int64                // max_backlog; the writer's
+	told   map[string]toldState // by session id, what the device was last told; the writer's
 
 	mu         sync.Mutex
 	endErr     error

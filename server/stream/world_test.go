@@ -146,7 +146,7 @@ func (w *world) append(id uuid.UUID, user, device string, c *parleyv1.Content, c
 	silent := w.silent
 	w.mu.Unlock()
 	if !silent {
-		w.hub.Publish([]message.Entry{e})
+		w.hub.Publish([]*wire.Entry{wire.Encode(e)})
 	}
 	return seq
 }

@@ -77,7 +77,7 @@ func (s *Stream) run(ctx context.Context) error {
 			}
 		}
 		for _, ev := range w.events {
-			s.frame.Event(ev)
+			s.frame.Event(s.inOrder(ev))
 			if err := s.flushPast(maxFrame); err != nil {
 				return err
 			}

@@ -118,3 +118,27 @@ func FuzzValidBody(f *testing.F) {
 		require.NoError(t, proto.Unmarshal(frame.Bytes(), &parleyv1.SubscribeResponse{}))
 	})
 }
+
+func TestDecodeIsTheInverseOfEncode(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		e := genEntry(t)
+		got, err := wire.Decode(wire.Encode(e).Encoded())
+		require.NoError(t, err)
+		require.Equal(t, e.SessionID, got.SessionID)
+		require.True(t, proto.Equal(wire.Message(e), wire.Message(got.Entry)))
+	})
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(wire.Encode(message.Entry{SessionID: uuid.UUID{1}, Seq: 1, MessageID: uuid.UUID{2}, SenderID: "a", CreatedAt: time.Unix(1, 0)}).Encoded())
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		e, err := wire.Decode(raw)
+		if err != nil {
+			return
+		}
+		frame := wire.NewFrame(wire.Proto)
+		frame.Entry(e)
+		require.NoError(t, proto.Unmarshal(frame.Bytes(), &parleyv1.SubscribeResponse{}))
+	})
+}

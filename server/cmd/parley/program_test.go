@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/parley-im/parley/server/app"
 	"github.com/parley-im/parley/server/dev/testenv"
 )
 
@@ -89,10 +91,11 @@ func (o *output) wait(t *testing.T, text string) {
 
 // running is a program that was started.
 type running struct {
-	cmd  *exec.Cmd
-	in   io.WriteCloser
-	out  *output
-	done chan error
+	cmd   *exec.Cmd
+	in    io.WriteCloser
+	out   *output // what it printed
+	notes *output // what it wrote to standard error
+	done  chan error
 }
 
 // start runs the program with no settings but the given ones.
@@ -101,17 +104,17 @@ func start(t *testing.T, env []string, args ...string) *running {
 	cmd := exec.CommandContext(t.Context(), program, args...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, env...)
 	cmd.Dir = t.TempDir()
-	r := &running{cmd: cmd, out: newOutput(), done: make(chan error, 1)}
+	r := &running{cmd: cmd, out: newOutput(), notes: newOutput(), done: make(chan error, 1)}
 	var err error
 	r.in, err = cmd.StdinPipe()
 	require.NoError(t, err)
-	cmd.Stdout, cmd.Stderr = r.out, r.out
+	cmd.Stdout, cmd.Stderr = r.out, r.notes
 	require.NoError(t, cmd.Start())
 	go func() { r.done <- cmd.Wait() }()
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		if t.Failed() {
-			t.Logf("parley %s:\n%s", strings.Join(args, " "), r.out)
+			t.Logf("parley %s:\n%s%s", args[0], r.out, r.notes)
 		}
 	})
 	return r
@@ -135,18 +138,18 @@ func (r *running) end(t *testing.T) error {
 	case err := <-r.done:
 		return err
 	case <-time.After(patience):
-		t.Fatalf("the program does not end; it printed:\n%s", r.out)
+		t.Fatalf("the program does not end; it printed:\n%s%s", r.out, r.notes)
 		return nil
 	}
 }
 
-// once runs the program to its end.
+// once runs the program without input to its end, and returns all that it printed.
 func once(t *testing.T, env []string, args ...string) (string, error) {
 	t.Helper()
 	r := start(t, env, args...)
 	require.NoError(t, r.in.Close())
 	err := r.end(t)
-	return r.out.String(), err
+	return r.out.String() + r.notes.String(), err
 }
 
 func freeAddr(t *testing.T) string {
@@ -159,12 +162,15 @@ func freeAddr(t *testing.T) string {
 
 func TestHelpAndVersion(t *testing.T) {
 	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"run", "--help"}, {"migrate", "--help"},
-		{"token", "--help"}, {"chat", "--help"}, {"version"}} {
-		out, err := once(t, nil, args...)
+		{"token", "--help"}, {"chat", "--help"}} {
+		out, err := once(t, []string{"PARLEY_ADMIN_KEY=" + testKey}, args...)
 		require.NoError(t, err, "%v: %s", args, out)
-		require.NotEmpty(t, out)
+		require.Contains(t, out, "Usage:")
 		require.NotContains(t, out, testKey)
 	}
+	out, err := once(t, nil, "version")
+	require.NoError(t, err)
+	require.Equal(t, "parley "+app.Version+"\n", out)
 }
 
 // What is missing is said in words, and nothing starts.
@@ -179,6 +185,59 @@ func TestServeNeedsItsSettings(t *testing.T) {
 	require.Contains(t, out, "at least 32")
 	require.NotContains(t, out, "secret@")
 	require.NotContains(t, out, "short-secret")
+}
+
+// Settings that make no sense stop the start, by name and without their values where those may be secrets.
+func TestServeRefusesNonsense(t *testing.T) {
+	good := []string{"PARLEY_POSTGRES_URL=postgres://u:secret@127.0.0.1:1/x", "PARLEY_ADMIN_KEY=" + testKey,
+		"PARLEY_SIGNING_KEY=" + filepath.Join(t.TempDir(), "signing.pem"), "PARLEY_POSTGRES_WAIT=1ms"}
+	for setting, says := range map[string]string{
+		"PARLEY_LISTEN=nowhere":            "PARLEY_LISTEN",
+		"PARLEY_ADMIN_LISTEN=8081":         "PARLEY_ADMIN_LISTEN",
+		"PARLEY_COMMITTERS=0":              "PARLEY_COMMITTERS",
+		"PARLEY_COMMITTERS=many":           "PARLEY_COMMITTERS",
+		"PARLEY_HEARTBEAT=-1s":             "PARLEY_HEARTBEAT",
+		"PARLEY_LOG_LEVEL=loud":            "PARLEY_LOG_LEVEL",
+		"PARLEY_POSTGRES_MAX_CONNS=1":      "PARLEY_POSTGRES_MAX_CONNS",
+		"PARLEY_TLS_CERT=/x":               "PARLEY_TLS_KEY",
+		"PARLEY_JWKS_FILE=/x":              "PARLEY_TOKEN_ISSUER",
+		"PARLEY_POSTGRES_URL=":             "PARLEY_POSTGRES_URL",
+		"PARLEY_ADMIN_KEY=":                "PARLEY_ADMIN_KEY",
+		"PARLEY_POSTGRES_URL=://x:secret@": "POSTGRES",
+	} {
+		t.Run(setting, func(t *testing.T) {
+			out, err := once(t, append(slices.Clone(good), setting), "serve")
+			require.Error(t, err)
+			require.Contains(t, strings.ToUpper(out), says)
+			require.NotContains(t, out, "secret@")
+			require.NotContains(t, out, testKey)
+		})
+	}
+	out, err := once(t, good, "serve", "--no-such-flag")
+	require.Error(t, err)
+	require.Contains(t, out, "--no-such-flag")
+}
+
+func TestToken(t *testing.T) {
+	n := newNode(t)
+	n.serve(t)
+	token := n.user(t, "bob")
+	require.Len(t, strings.Split(token, "."), 3)
+
+	refused := func(env []string, args ...string) string {
+		out, err := once(t, env, n.client(append([]string{"token"}, args...)...)...)
+		require.Error(t, err)
+		require.NotContains(t, out, "eyJ")
+		return out
+	}
+	require.Contains(t, refused(nil, "--user", "bob", "--device", "d"), "no admin key")
+	require.Contains(t, refused([]string{"PARLEY_ADMIN_KEY=" + strings.Repeat("x", 32)}, "--user", "bob", "--device", "d"), "API_KEY_INVALID")
+	require.Contains(t, refused(n.env[1:2], "--user", "bob", "--device", "d", "--ttl", "1s"), "INVALID_FIELD")
+	require.Contains(t, refused(n.env[1:2], "--user", "bob"), "device")
+	// What is no server says so.
+	out, err := once(t, n.env[1:2], "token", "--user", "bob", "--device", "d", "--server", "http://"+freeAddr(t))
+	require.Error(t, err)
+	require.Contains(t, out, "refused")
 }
 
 func TestMigrate(t *testing.T) {
@@ -217,7 +276,7 @@ func newNode(t *testing.T) *node {
 func (n *node) serve(t *testing.T) *running {
 	t.Helper()
 	r := start(t, n.env, "serve")
-	r.out.wait(t, "serving")
+	r.notes.wait(t, "serving")
 	return r
 }
 
@@ -232,118 +291,23 @@ func (n *node) user(t *testing.T, user string) string {
 	return strings.TrimSpace(out)
 }
 
-func (n *node) chat(t *testing.T, as, with string) *running {
+// call calls an rpc as JSON and returns a field of the answer, wherever in it that is.
+func (n *node) call(t *testing.T, token, rpc, body, field string) string {
 	t.Helper()
-	r := start(t, n.env[1:2], n.client("chat", "--as", as, "--with", with)...)
-	r.out.wait(t, "* connected")
-	return r
-}
-
-func TestChat(t *testing.T) {
-	n := newNode(t)
-	server := n.serve(t)
-	n.user(t, "bob")
-	alice, bob := n.chat(t, "alice", "bob"), n.chat(t, "bob", "alice")
-
-	alice.say(t, "hello \x1b[31mbob")
-	bob.out.wait(t, "#1 alice: hello \uFFFD[31mbob\n")
-	alice.out.wait(t, "#1 alice: hello")
-	alice.out.wait(t, "read by bob up to #1")
-	bob.say(t, "hello alice")
-	alice.out.wait(t, "#2 bob: hello alice\n")
-	bob.say(t, "a slip")
-	bob.say(t, "/recall")
-	alice.out.wait(t, "#4 * bob recalled #3\n")
-	bob.say(t, "/who")
-	bob.out.wait(t, "* alice (member,")
-	bob.say(t, "/nonsense")
-	bob.out.wait(t, "there is no /nonsense")
-
-	// What is entered while the server is away is sent when it is back, once and in order.
-	server.signal(t, syscall.SIGTERM)
-	require.NoError(t, server.end(t))
-	alice.out.wait(t, "* connection lost")
-	bob.out.wait(t, "* connection lost")
-	alice.say(t, "one")
-	alice.say(t, "two")
-	alice.out.wait(t, "* not sent yet")
-	server = n.serve(t)
-	bob.out.wait(t, "#5 alice: one\n")
-	bob.out.wait(t, "#6 alice: two\n")
-
-	// Without any warning, too.
-	server.signal(t, syscall.SIGKILL)
-	require.Error(t, server.end(t))
-	alice.say(t, "three")
-	n.serve(t)
-	bob.out.wait(t, "#7 alice: three\n")
-	require.Equal(t, 1, strings.Count(bob.out.String(), "alice: three\n"))
-
-	for _, r := range []*running{alice, bob} {
-		r.say(t, "/quit")
-		require.NoError(t, r.end(t))
-	}
-	require.Equal(t, 1, strings.Count(bob.out.String(), "#2 "), "every message is shown once")
-
-	late := n.chat(t, "bob", "alice")
-	late.out.wait(t, "#7 alice: three")
-	require.Contains(t, late.out.String(), "#3 bob: (recalled)\n")
-	require.NotContains(t, late.out.String(), "slip")
-	late.say(t, "/quit")
-	require.NoError(t, late.end(t))
-}
-
-// A script pipes its lines in; the program ends when all are sent.
-func TestChatInAPipe(t *testing.T) {
-	n := newNode(t)
-	n.serve(t)
-	n.user(t, "bob")
-	r := start(t, n.env[1:2], n.client("chat", "--as", "alice", "--with", "bob")...)
-	for range 20 {
-		r.say(t, "line")
-	}
-	require.NoError(t, r.in.Close())
-	require.NoError(t, r.end(t))
-	require.Contains(t, r.out.String(), "#20 alice: line\n")
-
-	out, err := once(t, []string{"PARLEY_TOKEN=" + n.user(t, "bob")}, n.client("chat", "--with", "alice", "--history", "5")...)
-	require.NoError(t, err, out)
-	require.Contains(t, out, "#16 alice: line\n#17 alice: line\n")
-	require.NotContains(t, out, "#15 ")
-}
-
-func TestChatRefusals(t *testing.T) {
-	n := newNode(t)
-	n.serve(t)
-	key := n.env[1:2]
-	bob := n.user(t, "bob")
-	for name, c := range map[string]struct {
-		env  []string
-		args []string
-		says string
-	}{
-		"nobody":      {key, []string{"--with", "bob"}, "--as"},
-		"with nobody": {key, []string{"--as", "alice"}, "--with"},
-		"oneself":     {key, []string{"--as", "alice", "--with", "alice"}, "yourself"},
-		"other token": {[]string{"PARLEY_TOKEN=" + bob}, []string{"--as", "alice", "--with", "carol"}, "for bob"},
-		"no token":    {[]string{"PARLEY_TOKEN=x"}, []string{"--with", "alice"}, "no token"},
-		"bad token":   {[]string{"PARLEY_TOKEN=" + bob[:len(bob)-8] + "AAAAAAAA"}, []string{"--with", "alice"}, "signature"},
-		"no key":      {nil, []string{"--as", "alice", "--with", "bob"}, "admin key"},
-		"wrong key":   {[]string{"PARLEY_ADMIN_KEY=" + strings.Repeat("x", 32)}, []string{"--as", "alice", "--with", "bob"}, "API key"},
-		"no session":  {key, []string{"--as", "alice", "--session", "01890a5d-ac96-774b-bcce-b302099a8057"}, "no such session"},
-		"no UUID":     {key, []string{"--as", "alice", "--session", "x"}, "no UUID"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			out, err := once(t, c.env, n.client(append([]string{"chat"}, c.args...)...)...)
-			require.Error(t, err)
-			require.Contains(t, out, c.says)
-			require.NotContains(t, out, bob)
-		})
-	}
-
-	stranger := start(t, key, n.client("chat", "--as", "alice", "--with", "nobody")...)
-	stranger.say(t, "hello?")
-	stranger.out.wait(t, "* not sent: ")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+n.addr+"/parley.v1."+rpc, strings.NewReader(body))
+	require.NoError(t, err)
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, res.StatusCode, string(answer))
+	_, rest, found := strings.Cut(string(answer), `"`+field+`":"`)
+	require.True(t, found, "no %s in %s", field, answer)
+	value, _, _ := strings.Cut(rest, `"`)
+	return value
 }
 
 func TestAdminListener(t *testing.T) {
@@ -411,7 +375,7 @@ func TestRun(t *testing.T) {
 	second := run()
 	out, err := once(t, []string{"PARLEY_TOKEN=" + token}, "chat", "--server", "http://"+addr, "--with", "alice")
 	require.NoError(t, err, out)
-	require.Contains(t, out, "#1 alice: kept\n")
+	require.Contains(t, out, "alice: kept\n")
 	second.signal(t, syscall.SIGTERM)
 	require.NoError(t, second.end(t))
 }

@@ -107,6 +107,12 @@ func (d *device) takeMessage(t *rapid.T, w *world, got *parleyv1.Message) {
 		t.Fatalf("%s/%s was shown %s %d of a backlog that begins after %d", d.user, d.name, c.id, seq, tr.skip)
 	}
 	tr.at = seq
+	if d.live.own[c.id][seq] { // may come whenever it likes, or not at all: what it was like then cannot be said
+		if e := c.at(seq); got.GetMessageId() != e.id || got.GetSenderId() != e.sender {
+			t.Fatalf("%s/%s: %v is not what was sent", d.user, d.name, got)
+		}
+		return
+	}
 	want := c.message(seq, got)
 	if got.GetState() != nil {
 		want = c.messageFor(d.user, seq, got)

@@ -12,7 +12,11 @@ func (m *machine) ack(t *rapid.T) {
 	for range rapid.IntRange(1, 3).Draw(t, "n") {
 		c, id := m.someChat(t)
 		if c != nil && c.members[d.user] != nil && rapid.IntRange(0, 9).Draw(t, "any seq") > 0 {
-			req.Acks = append(req.Acks, &parleyv1.Cursor{SessionId: id, Seq: rapid.Int64Range(0, c.last(d.user)).Draw(t, "seq")})
+			seq := c.last(d.user)
+			if rapid.Bool().Draw(t, "in part") {
+				seq = rapid.Int64Range(0, seq).Draw(t, "seq")
+			}
+			req.Acks = append(req.Acks, &parleyv1.Cursor{SessionId: id, Seq: seq})
 		} else {
 			req.Acks = append(req.Acks, &parleyv1.Cursor{SessionId: id, Seq: seq(t, c)})
 		}

@@ -32,6 +32,7 @@ const AdminKey = "a key for tests, of no use anywhere else"
 type Server struct {
 	t           testing.TB
 	PostgresURL string
+	RedisURL    string
 	URL         string // of the API
 	OpsURL      string // of metrics and health
 	env         []string
@@ -83,9 +84,10 @@ func Start(t testing.TB, env ...string) *Server {
 func StartOn(t testing.TB, postgres string, env ...string) *Server {
 	t.Helper()
 	api, ops := freeAddr(t), freeAddr(t)
-	s := &Server{t: t, PostgresURL: postgres, URL: "http://" + api, OpsURL: "http://" + ops}
+	redis, _ := testenv.Redis(t)
+	s := &Server{t: t, PostgresURL: postgres, RedisURL: redis, URL: "http://" + api, OpsURL: "http://" + ops}
 	s.env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "PARLEY_LISTEN=" + api, "PARLEY_ADMIN_LISTEN=" + ops,
-		"PARLEY_POSTGRES_URL=" + postgres, "PARLEY_ADMIN_KEY=" + strings.ReplaceAll(AdminKey, " ", "-"),
+		"PARLEY_POSTGRES_URL=" + postgres, "PARLEY_REDIS_URL=" + redis, "PARLEY_ADMIN_KEY=" + strings.ReplaceAll(AdminKey, " ", "-"),
 		"PARLEY_SIGNING_KEY=" + filepath.Join(t.TempDir(), "signing.pem"), "PARLEY_LOG_LEVEL=info"}, env...)
 	s.Restart()
 	t.Cleanup(func() {

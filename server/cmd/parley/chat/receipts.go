@@ -85,11 +85,17 @@ func (r *receipts) news(readers []*parleyv1.Reader) (fresh []string) {
 	return fresh
 }
 
+// ask notes that the server is asked.
+func (r *receipts) ask(now time.Time) {
+	r.asked = now
+	r.next = now.Add(receiptsEvery << r.tries)
+	r.tries++
+}
+
 func (c *Chat) askReaders(ctx context.Context) {
 	r := &c.receipts
-	r.busy, r.asked = true, time.Now()
-	r.next = r.asked.Add(receiptsEvery << r.tries)
-	r.tries++
+	r.ask(time.Now())
+	r.busy = true
 	seq := r.seq
 	var page *parleyv1.ListReadersResponse
 	c.beside(ctx, func(ctx context.Context) (err error) {

@@ -84,9 +84,14 @@ func (c *Chat) begin(page *parleyv1.ListMessagesResponse) {
 // show shows what is next, as far as it is there.
 func (c *Chat) show() {
 	for {
-		m, ok := c.thread.next()
+		p, ok := c.thread.next()
 		if !ok {
 			break
+		}
+		m := p.entry
+		if m == nil {
+			c.ui.Note(fmt.Sprintf("messages %d to %d are not shown", p.from, p.to))
+			continue
 		}
 		c.ui.Message(lineOf(m, c.cfg.User))
 		if c.oldest == 0 {
@@ -95,7 +100,7 @@ func (c *Chat) show() {
 		c.receipts.saw(m, c.cfg.User, time.Now())
 		if m.GetSenderId() != c.cfg.User {
 			c.reads.set(c.sessionID, m.GetSeq())
-			c.typing.stopped(m.GetSenderId())
+			c.typing.stopped(m.GetSenderId(), time.Now())
 		}
 	}
 	c.thread.wait(time.Now())
@@ -178,12 +183,7 @@ func (c *Chat) skipped(s *parleyv1.Skipped) {
 		c.acks.set(s.GetSessionId(), s.GetToSeq())
 		return
 	}
-	if !c.thread.opened || s.GetToSeq() <= c.thread.shown {
-		return
-	}
-	c.show()
-	c.ui.Note(fmt.Sprintf("messages %d to %d are not shown", max(s.GetFromSeq(), c.thread.shown+1), s.GetToSeq()))
-	c.thread.skip(s.GetToSeq())
+	c.thread.leaveOut(s.GetFromSeq(), s.GetToSeq())
 }
 
 // resync drops what is known of the session, or of all, as the server asks for. keepHouse then reads history anew.

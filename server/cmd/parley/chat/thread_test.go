@@ -12,11 +12,13 @@ import (
 
 func drain(t *thread) (seqs []int64) {
 	for {
-		m, ok := t.next()
+		p, ok := t.next()
 		if !ok {
 			return seqs
 		}
-		seqs = append(seqs, m.GetSeq())
+		for seq := p.from; seq <= p.to; seq++ {
+			seqs = append(seqs, seq)
+		}
 	}
 }
 
@@ -25,10 +27,12 @@ func TestThread(t *testing.T) {
 	now := time.Unix(100, 0)
 	add := func(seqs ...int64) {
 		for _, s := range seqs {
-			th.add(&parleyv1.Message{Seq: s}, now)
+			th.add(&parleyv1.Message{Seq: s})
 		}
 	}
 	add(1, 3)
+	require.Empty(t, drain(&th), "it is not known yet where it begins")
+	th.open(0)
 	require.Equal(t, []int64{1}, drain(&th))
 	th.wait(now)
 	require.False(t, th.hole(now.Add(time.Second), 2*time.Second))
@@ -43,7 +47,7 @@ func TestThread(t *testing.T) {
 	require.EqualValues(t, 7, th.shown, "it never goes back")
 }
 
-// However entries arrive, repeated and out of order, each is shown once and in order.
+// However entries and ranges arrive, repeated, overlapping and out of order, each seq has its turn once and in order.
 func TestThreadShowsEachOnceInOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 30).Draw(t, "n")
@@ -53,14 +57,30 @@ func TestThreadShowsEachOnceInOrder(t *testing.T) {
 		}
 		order = append(order, rapid.SliceOf(rapid.Int64Range(1, int64(n))).Draw(t, "repeats")...)
 		order = rapid.Permutation(order).Draw(t, "order")
-		var th thread
+		th := thread{opened: true}
 		var shown []int64
 		for _, seq := range order {
-			th.add(&parleyv1.Message{Seq: seq}, time.Unix(1, 0))
+			if seq%7 == 3 {
+				th.leaveOut(seq, min(seq+1, int64(n)))
+			} else {
+				th.add(&parleyv1.Message{Seq: seq})
+			}
 			shown = append(shown, drain(&th)...)
 		}
 		require.Len(t, shown, n)
 		require.IsIncreasing(t, append([]int64{0}, shown...))
 		require.Empty(t, th.held)
 	})
+}
+
+func TestThreadDropsWhatIsRecalled(t *testing.T) {
+	th := thread{opened: true}
+	th.add(text(2, "bob", "a slip"))
+	th.add(&parleyv1.Message{Seq: 3, Content: &parleyv1.Content{Kind: &parleyv1.Content_Recall{Recall: &parleyv1.Recall{Seq: 2}}}})
+	th.add(text(1, "bob", "hi"))
+	_, _ = th.next()
+	p, ok := th.next()
+	require.True(t, ok)
+	require.True(t, p.entry.GetIsDeleted())
+	require.Nil(t, p.entry.GetContent())
 }

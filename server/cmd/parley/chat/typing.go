@@ -13,37 +13,53 @@ const (
 	typingLasts = 10 * time.Second
 	// typingEvery is how often typing is told.
 	typingEvery = 4 * time.Second
+	// typingLate is how long after a message a sign of typing counts as one of that message, which overtook it.
+	typingLate = 500 * time.Millisecond
+	// maxTyping is how many names are kept.
+	maxTyping = 64
 )
 
-// typing knows who is typing, and when the others were last told that this user is. Names of at most maxTyping are kept.
+// typing knows who is typing, and when the others were last told that this user is.
 type typing struct {
-	since map[string]time.Time
+	signs map[string]sign
 	told  time.Time
 }
 
-const maxTyping = 64
-
-func (t *typing) started(name string, now time.Time) {
-	if t.since == nil {
-		t.since = make(map[string]time.Time)
-	}
-	if _, ok := t.since[name]; ok || len(t.since) < maxTyping {
-		t.since[name] = now
-	}
+// sign is the last that is known of one who types or has just stopped.
+type sign struct {
+	typing bool
+	at     time.Time
 }
 
-func (t *typing) stopped(name string) { delete(t.since, name) }
+func (t *typing) started(name string, now time.Time) {
+	if last, ok := t.signs[name]; ok && !last.typing && now.Sub(last.at) < typingLate {
+		return
+	}
+	t.set(name, sign{true, now})
+}
+
+func (t *typing) stopped(name string, now time.Time) { t.set(name, sign{false, now}) }
+
+func (t *typing) set(name string, s sign) {
+	if t.signs == nil {
+		t.signs = make(map[string]sign)
+	}
+	if _, ok := t.signs[name]; ok || len(t.signs) < maxTyping {
+		t.signs[name] = s
+	}
+}
 
 // said makes the next key be told at once.
 func (t *typing) said() { t.told = time.Time{} }
 
 // names returns who is typing, in order, and forgets those who gave no sign for long.
 func (t *typing) names(now time.Time) (names []string) {
-	for name, at := range t.since {
-		if now.Sub(at) < typingLasts {
+	for name, s := range t.signs {
+		switch {
+		case now.Sub(s.at) >= typingLasts:
+			delete(t.signs, name)
+		case s.typing:
 			names = append(names, clean(name))
-		} else {
-			delete(t.since, name)
 		}
 	}
 	slices.Sort(names)
@@ -60,7 +76,7 @@ func (c *Chat) signal(s *parleyv1.SignalEvent) {
 	if t.Typing.GetIsTyping() {
 		c.typing.started(s.GetSenderId(), time.Now())
 	} else {
-		c.typing.stopped(s.GetSenderId())
+		c.typing.stopped(s.GetSenderId(), time.Now())
 	}
 }
 

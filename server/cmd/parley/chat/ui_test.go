@@ -28,20 +28,79 @@ func TestCleanTakesControlAway(t *testing.T) {
 }
 
 func TestPlain(t *testing.T) {
-	var out bytes.Buffer
-	ui := NewPlain(t.Context(), strings.NewReader("one\ntwo"), &out)
+	var out, notes bytes.Buffer
+	ui := NewPlain(t.Context(), strings.NewReader("one\ntwo"), &out, &notes)
 	require.Equal(t, "one", <-ui.Lines())
 	require.Equal(t, "two", <-ui.Lines())
 	_, more := <-ui.Lines()
 	require.False(t, more)
+	require.NoError(t, ui.Err())
 	ui.Message(lineOf(text(3, "bob", "hi\nthere"), "alice"))
 	ui.Message(lineOf(&parleyv1.Message{Seq: 4, SenderId: "bob", Content: &parleyv1.Content{
 		Kind: &parleyv1.Content_Recall{Recall: &parleyv1.Recall{Seq: 3}}}}, "alice"))
 	ui.Message(lineOf(&parleyv1.Message{Seq: 5, SenderId: "bob", IsDeleted: true}, "alice"))
-	ui.Typing([]string{"bob"})
-	ui.Typing(nil)
+	ui.Status(Status{Typing: []string{"bob"}})
+	ui.Status(Status{Typing: []string{"bob"}, Offline: true})
+	ui.Status(Status{})
 	ui.Note("connected")
-	require.Equal(t, "#3 bob: hi\n    there\n#4 * bob recalled #3\n#5 bob: (recalled)\n* typing: bob\n* connected\n", out.String())
+	require.Equal(t, "bob: hi\n    there\nbob: (recalled)\n", out.String())
+	require.Equal(t, "* bob recalled #3\n* bob typing\n* connected\n", notes.String())
+}
+
+func TestPlainSaysWhyItStopsReading(t *testing.T) {
+	var out bytes.Buffer
+	ui := NewPlain(t.Context(), strings.NewReader(strings.Repeat("x", maxLine+1)), &out, &out)
+	_, more := <-ui.Lines()
+	require.False(t, more)
+	require.ErrorContains(t, ui.Err(), "too long")
+}
+
+func TestColumns(t *testing.T) {
+	n, ok := columnsOf("> grüße ✓")
+	require.True(t, ok)
+	require.Equal(t, 9, n)
+	for _, s := range []string{"漢字", "e\u0301", "👍"} {
+		_, ok := columnsOf(s)
+		require.False(t, ok, s)
+	}
+}
+
+func TestTyping(t *testing.T) {
+	var ty typing
+	at := time.Unix(100, 0)
+	ty.started("bob", at)
+	ty.started("al", at.Add(time.Second))
+	require.Equal(t, []string{"al", "bob"}, ty.names(at.Add(2*time.Second)))
+	ty.stopped("al", at.Add(2*time.Second))
+	ty.started("al", at.Add(2*time.Second+typingLate/2))
+	require.Equal(t, []string{"bob"}, ty.names(at.Add(3*time.Second)), "the message has overtaken its sign")
+	ty.started("al", at.Add(4*time.Second))
+	require.Equal(t, []string{"al"}, ty.names(at.Add(typingLasts)), "bob gave no sign for long")
+}
+
+func TestReceiptsAskOnlyAfterSomethingHappened(t *testing.T) {
+	var r receipts
+	now := time.Unix(1000, 0)
+	require.False(t, r.due(now), "there is no own message")
+	r.saw(text(1, "alice", "hi"), "alice", now)
+	asked := 0
+	for range 600 {
+		if now = now.Add(time.Second); r.due(now) {
+			require.GreaterOrEqual(t, now.Sub(r.asked), receiptsEvery)
+			r.ask(now)
+			asked++
+		}
+	}
+	require.Equal(t, receiptsTries, asked)
+	r.stir(now)
+	require.False(t, r.due(now))
+	require.True(t, r.due(now.Add(receiptsEvery)))
+
+	r.saw(text(2, "alice", "more"), "alice", now)
+	require.EqualValues(t, 2, r.lastOwn())
+	r.recalled(2)
+	require.EqualValues(t, 1, r.lastOwn())
+	require.False(t, r.due(now.Add(time.Hour)), "who has read what is gone is of no interest")
 }
 
 func TestEveryKindHasAText(t *testing.T) {

@@ -1,0 +1,210 @@
+package offline
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jonboulle/clockwork"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parley-im/parley/server/wire"
+)
+
+const (
+	// maxKept is how many batches may wait to be appended; more are let go: what the cache lacks is read from PostgreSQL.
+	maxKept = 8192
+	// keepAtOnce is how many batches one pipeline appends.
+	keepAtOnce = 256
+	// dropRetry is how often forgetting is tried again.
+	dropRetry = 500 * time.Millisecond
+)
+
+// Keeper writes the cache, behind and in the order of the log: entries after their commit, repairs of what a reader found
+// broken, and, at any price, that a session in which something was recalled is forgotten. Until that has succeeded nothing
+// of the session is read from the cache or added to it.
+//
+// Keeper.mu guards the queue and the sessions to forget; one goroutine (Run) takes from them.
+type Keeper struct {
+	cache   Cache
+	breaker *breaker
+	clock   clockwork.Clock
+	wake    chan struct{}
+	lost    prometheus.Counter
+
+	mu     sync.Mutex
+	queue  []Batch
+	forget map[uuid.UUID]uint64 // when it was asked for, by count
+	asked  uint64
+}
+
+// NewKeeper returns a keeper of a cache, which may be nil: then it keeps nothing. reg may be nil.
+func NewKeeper(c Cache, clock clockwork.Clock, log *slog.Logger, reg prometheus.Registerer) *Keeper {
+	k := &Keeper{cache: c, breaker: newBreaker(c, clock, log), clock: clock, wake: make(chan struct{}, 1),
+		forget: make(map[uuid.UUID]uint64), lost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "parley_cache_appends_lost_total", Help: "Batches that were not written to Redis."})}
+	if reg != nil {
+		reg.MustRegister(k.lost, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_cache_up",
+			Help: "1 while Redis is asked, 0 while PostgreSQL serves everything."}, func() float64 {
+			if k.breaker.allows() {
+				return 1
+			}
+			return 0
+		}))
+	}
+	return k
+}
+
+// Committed takes entries that were just committed, in order.
+func (k *Keeper) Committed(entries []*wire.Entry) {
+	if k.cache == nil {
+		return
+	}
+	k.mu.Lock()
+	for start := 0; start < len(entries); {
+		end := start + 1
+		for end < len(entries) && entries[end].SessionID == entries[start].SessionID {
+			end++
+		}
+		k.add(Batch{Entries: entries[start:end]})
+		for _, e := range entries[start:end] {
+			if e.RecalledSeq != 0 {
+				k.forgetNow(e.SessionID)
+			}
+		}
+		start = end
+	}
+	k.mu.Unlock()
+	k.nudge()
+}
+
+// Repair takes what a reader had to get from PostgreSQL. It is stored only if nothing was recalled meanwhile.
+func (k *Keeper) Repair(b Batch) {
+	k.mu.Lock()
+	k.add(b)
+	k.mu.Unlock()
+	k.nudge()
+}
+
+// Forget makes the cache forget a session, now or as soon as it can.
+func (k *Keeper) Forget(id uuid.UUID) {
+	if k.cache == nil {
+		return
+	}
+	k.mu.Lock()
+	k.forgetNow(id)
+	k.mu.Unlock()
+	k.nudge()
+}
+
+func (k *Keeper) forgetNow(id uuid.UUID) {
+	k.asked++
+	k.forget[id] = k.asked
+}
+
+func (k *Keeper) add(b Batch) {
+	if len(k.queue) >= maxKept {
+		k.lost.Inc()
+		return
+	}
+	k.queue = append(k.queue, b)
+}
+
+func (k *Keeper) nudge() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// usable reports whether the cache may be read for a session.
+func (k *Keeper) usable(id uuid.UUID) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, forgetting := k.forget[id]
+	return !forgetting
+}
+
+// Run writes until ctx ends.
+func (k *Keeper) Run(ctx context.Context) {
+	if k.cache == nil {
+		return
+	}
+	var probes sync.WaitGroup
+	probes.Go(func() { k.breaker.run(ctx) })
+	defer probes.Wait()
+	retry := k.clock.NewTicker(dropRetry)
+	defer retry.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.wake:
+		case <-retry.Chan():
+		}
+		for k.once(ctx) {
+		}
+	}
+}
+
+// once writes one round of what waits and reports whether there may be more at once.
+func (k *Keeper) once(ctx context.Context) bool {
+	k.mu.Lock()
+	n := min(len(k.queue), keepAtOnce)
+	taken := k.queue[:n:n]
+	k.queue = k.queue[n:]
+	more := len(k.queue) > 0
+	if !more {
+		k.queue = nil
+	}
+	forget := make(map[uuid.UUID]uint64, len(k.forget))
+	for id, at := range k.forget {
+		forget[id] = at
+	}
+	k.mu.Unlock()
+
+	batches := make([]Batch, 0, n)
+	for _, b := range taken {
+		if _, dropped := forget[b.Entries[0].SessionID]; !dropped {
+			batches = append(batches, b)
+		}
+	}
+	if !k.breaker.allows() {
+		k.lost.Add(float64(len(batches)))
+		return more
+	}
+	if len(batches) > 0 {
+		err := k.cache.Append(ctx, batches)
+		k.breaker.done(ctx, err)
+		if err != nil {
+			k.lost.Add(float64(len(batches)))
+		}
+	}
+	if len(forget) > 0 {
+		more = k.drop(ctx, forget) && more
+	}
+	return more
+}
+
+// drop forgets sessions in the cache; those asked for again meanwhile stay to be forgotten.
+func (k *Keeper) drop(ctx context.Context, forget map[uuid.UUID]uint64) bool {
+	ids := make([]uuid.UUID, 0, len(forget))
+	for id := range forget {
+		ids = append(ids, id)
+	}
+	err := k.cache.Drop(ctx, ids)
+	k.breaker.done(ctx, err)
+	if err != nil {
+		return false // the ticker tries again
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for id, at := range forget {
+		if k.forget[id] == at {
+			delete(k.forget, id)
+		}
+	}
+	return true
+}
