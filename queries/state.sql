@@ -11,7 +11,7 @@ SELECT 1 FROM user_to_session WHERE user_id = @user_id AND session_id = @session
 -- wait for the lock would still see the head of before.
 SELECT m.read_seq, m.deleted_to_seq, m.marked_unread, (m.left_seq IS NULL)::boolean AS active, s.last_seq,
     (m.earlier + int8multirange(int8range(m.visible_seq, m.left_seq, '[]')))::int8multirange AS visible
-FROM user_to_session m JOIN session s ON s.session_id = m.session_id
+FROM user_to_session m JOIN session s ON s.session_id = m.session_id AND s.last_seq > 0
 WHERE m.user_id = @user_id AND m.session_id = @session_id;
 
 -- name: StateExcept :many
@@ -64,13 +64,17 @@ DELETE FROM msg_state
 WHERE user_id = @user_id AND session_id = @session_id AND seq_id <= @deleted_to_seq::bigint;
 
 -- name: StateViews :many
--- A user's cursors and unread counts in the given sessions, ended memberships too: those have nothing unread.
+-- A user's cursors and unread counts in the given sessions, ended memberships too: those have nothing unread. OFFSET 0
+-- makes it one look-up per session; left alone the planner goes over all sessions of the user, which are few on average.
 SELECT m.session_id, (m.left_seq IS NULL)::boolean AS active, m.read_seq, m.deleted_to_seq, m.marked_unread,
     (CASE WHEN m.left_seq IS NOT NULL OR s.last_seq <= greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq) THEN 0
-        ELSE parley_unread(m.user_id, m.session_id, greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq),
+        ELSE parley_unread(@user_id, m.session_id, greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq),
             s.countable_total) END)::bigint AS unread
-FROM user_to_session m JOIN session s ON s.session_id = m.session_id
-WHERE m.user_id = @user_id AND m.session_id = ANY (@session_ids::uuid[])
+FROM (SELECT DISTINCT unnest(@session_ids::uuid[]) AS session_id) q
+CROSS JOIN LATERAL (
+    SELECT u.session_id, u.left_seq, u.joined_seq, u.read_seq, u.deleted_to_seq, u.marked_unread FROM user_to_session u
+    WHERE u.user_id = @user_id AND u.session_id = q.session_id OFFSET 0) m
+JOIN session s ON s.session_id = m.session_id
 ORDER BY m.session_id;
 
 -- name: StateUnreadList :many
@@ -89,13 +93,15 @@ WHERE unread > 0 OR marked_unread
 ORDER BY session_id;
 
 -- name: StateExceptions :many
--- A user's exceptions within ranges (session, from, to], ascending by session and seq.
+-- A user's exceptions within ranges (session, from, to], ascending by session and seq. OFFSET 0 keeps the planner from
+-- going over all exceptions of the user.
 SELECT st.session_id, st.seq_id, st.is_read, st.is_delete
 FROM (SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@from_seqs::bigint[]) AS from_seq,
         unnest(@to_seqs::bigint[]) AS to_seq) q
 CROSS JOIN LATERAL (
     SELECT e.session_id, e.seq_id, e.is_read, e.is_delete FROM msg_state e
-    WHERE e.user_id = @user_id AND e.session_id = q.session_id AND e.seq_id > q.from_seq AND e.seq_id <= q.to_seq) st
+    WHERE e.user_id = @user_id AND e.session_id = q.session_id AND e.seq_id > q.from_seq AND e.seq_id <= q.to_seq
+    OFFSET 0) st
 ORDER BY st.session_id, st.seq_id;
 
 -- name: StateEntries :many

@@ -92,7 +92,7 @@ const PositionList = `-- name: PositionList :many
 SELECT m.session_id, m.role, m.joined_seq, m.visible_seq, m.left_seq, m.earlier, m.deleted_to_seq, s.last_seq,
     m.is_muted, m.notifications_muted, m.is_pinned, m.is_archived, c.acked_seq
 FROM user_to_session m
-JOIN session s ON s.session_id = m.session_id
+JOIN session s ON s.session_id = m.session_id AND s.last_seq > 0
 LEFT JOIN device_cursor c ON c.user_id = m.user_id AND c.device_id = $1 AND c.session_id = m.session_id
 WHERE m.user_id = $2
     AND ($3::boolean OR m.session_id = ANY ($4::uuid[]))

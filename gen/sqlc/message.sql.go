@@ -93,6 +93,8 @@ WITH item AS (
             WHEN s.session_id IS NULL AND i.peer <> '' AND EXISTS (
                 SELECT FROM user_to_user b WHERE b.user_id = i.user_id AND b.kind = 3 AND b.peer_id = i.peer) THEN 7
             WHEN s.session_id IS NULL AND i.peer <> '' THEN 6
+            -- A direct session whose first message was refused is there without an entry: for all others it is not.
+            WHEN s.last_seq = 0 AND s.kind = 1 AND i.peer = '' THEN 3
             WHEN s.session_id IS NULL OR m.user_id IS NULL OR m.left_seq IS NOT NULL THEN 3
             WHEN u.user_id IS NULL OR u.deactivated_at IS NOT NULL THEN 9
             WHEN d.user_id IS NULL OR d.revoked_at IS NOT NULL THEN 8

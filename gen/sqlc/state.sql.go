@@ -136,7 +136,8 @@ FROM (SELECT unnest($1::uuid[]) AS session_id, unnest($2::bigint[]) AS from_seq,
         unnest($3::bigint[]) AS to_seq) q
 CROSS JOIN LATERAL (
     SELECT e.session_id, e.seq_id, e.is_read, e.is_delete FROM msg_state e
-    WHERE e.user_id = $4 AND e.session_id = q.session_id AND e.seq_id > q.from_seq AND e.seq_id <= q.to_seq) st
+    WHERE e.user_id = $4 AND e.session_id = q.session_id AND e.seq_id > q.from_seq AND e.seq_id <= q.to_seq
+    OFFSET 0) st
 ORDER BY st.session_id, st.seq_id
 `
 
@@ -154,7 +155,8 @@ type StateExceptionsRow struct {
 	IsDelete  bool
 }
 
-// A user's exceptions within ranges (session, from, to], ascending by session and seq.
+// A user's exceptions within ranges (session, from, to], ascending by session and seq. OFFSET 0 keeps the planner from
+// going over all exceptions of the user.
 func (q *Queries) StateExceptions(ctx context.Context, db DBTX, arg StateExceptionsParams) ([]StateExceptionsRow, error) {
 	rows, err := db.Query(ctx, StateExceptions,
 		arg.SessionIds,
@@ -365,7 +367,7 @@ func (q *Queries) StateSave(ctx context.Context, db DBTX, arg StateSaveParams) e
 const StateStanding = `-- name: StateStanding :one
 SELECT m.read_seq, m.deleted_to_seq, m.marked_unread, (m.left_seq IS NULL)::boolean AS active, s.last_seq,
     (m.earlier + int8multirange(int8range(m.visible_seq, m.left_seq, '[]')))::int8multirange AS visible
-FROM user_to_session m JOIN session s ON s.session_id = m.session_id
+FROM user_to_session m JOIN session s ON s.session_id = m.session_id AND s.last_seq > 0
 WHERE m.user_id = $1 AND m.session_id = $2
 `
 
@@ -452,10 +454,13 @@ func (q *Queries) StateUnreadList(ctx context.Context, db DBTX, userID string) (
 const StateViews = `-- name: StateViews :many
 SELECT m.session_id, (m.left_seq IS NULL)::boolean AS active, m.read_seq, m.deleted_to_seq, m.marked_unread,
     (CASE WHEN m.left_seq IS NOT NULL OR s.last_seq <= greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq) THEN 0
-        ELSE parley_unread(m.user_id, m.session_id, greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq),
+        ELSE parley_unread($1, m.session_id, greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq),
             s.countable_total) END)::bigint AS unread
-FROM user_to_session m JOIN session s ON s.session_id = m.session_id
-WHERE m.user_id = $1 AND m.session_id = ANY ($2::uuid[])
+FROM (SELECT DISTINCT unnest($2::uuid[]) AS session_id) q
+CROSS JOIN LATERAL (
+    SELECT u.session_id, u.left_seq, u.joined_seq, u.read_seq, u.deleted_to_seq, u.marked_unread FROM user_to_session u
+    WHERE u.user_id = $1 AND u.session_id = q.session_id OFFSET 0) m
+JOIN session s ON s.session_id = m.session_id
 ORDER BY m.session_id
 `
 
@@ -473,7 +478,8 @@ type StateViewsRow struct {
 	Unread       int64
 }
 
-// A user's cursors and unread counts in the given sessions, ended memberships too: those have nothing unread.
+// A user's cursors and unread counts in the given sessions, ended memberships too: those have nothing unread. OFFSET 0
+// makes it one look-up per session; left alone the planner goes over all sessions of the user, which are few on average.
 func (q *Queries) StateViews(ctx context.Context, db DBTX, arg StateViewsParams) ([]StateViewsRow, error) {
 	rows, err := db.Query(ctx, StateViews, arg.UserID, arg.SessionIds)
 	if err != nil {
