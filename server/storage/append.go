@@ -57,7 +57,7 @@ func (s *Messages) Append(ctx context.Context, drafts []message.Draft, now time.
 
 func (s *Messages) appendOnce(ctx context.Context, drafts []message.Draft, now time.Time) ([]committer.Outcome, error) {
 	var batch pipeline
-	made := s.queueEnsure(ctx, &batch, drafts, now)
+	s.queueEnsure(ctx, &batch, drafts, now)
 	batch.queued(s.q.SessionLockMany(ctx, &batch, sessionsOf(drafts)))
 	_, queued := s.q.MessageAppendBatch(ctx, &batch, appendParams(drafts, now))
 	batch.queued(queued)
@@ -78,14 +78,17 @@ func (s *Messages) appendOnce(ctx context.Context, drafts []message.Draft, now t
 	if err := errors.Join(err, br.Close()); err != nil {
 		return nil, err
 	}
-	for _, id := range made {
-		s.direct.Add(id, struct{}{})
+	// Only what took a message certainly exists: a pair that may not talk was given no session, and may get one later.
+	for i, d := range drafts {
+		if d.Peer != "" && out[i].Err == nil {
+			s.direct.Add(d.SessionID, struct{}{})
+		}
 	}
 	return out, nil
 }
 
-// queueEnsure queues the making of direct sessions that are not known to exist and returns their ids.
-func (s *Messages) queueEnsure(ctx context.Context, batch *pipeline, drafts []message.Draft, now time.Time) []uuid.UUID {
+// queueEnsure queues the making of direct sessions that are not known to exist.
+func (s *Messages) queueEnsure(ctx context.Context, batch *pipeline, drafts []message.Draft, now time.Time) {
 	var ids []uuid.UUID
 	var lows, highs []string
 	for _, d := range drafts {
@@ -99,7 +102,6 @@ func (s *Messages) queueEnsure(ctx context.Context, batch *pipeline, drafts []me
 		batch.queued(s.q.SessionEnsureDirect(ctx, batch, sqlc.SessionEnsureDirectParams{
 			SessionIds: ids, Lows: lows, Highs: highs, Now: now}))
 	}
-	return ids
 }
 
 func sessionsOf(drafts []message.Draft) []uuid.UUID {

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"context"
 	"errors"
 	"net/url"
 	"strings"
@@ -11,6 +12,14 @@ import (
 
 // redisTimeout bounds every command: Redis is only worth asking while it is fast.
 const redisTimeout = 400 * time.Millisecond
+
+// quiet takes what go-redis would print by itself: every failed dial, on standard error. What matters of it is told by the
+// breaker of package offline.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+func init() { redis.SetLogger(quiet{}) } //nolint:gochecknoinits // it is the library's only switch, for the whole process
 
 // OpenRedis makes a client; it connects when first used. The URL is
 //
