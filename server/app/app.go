@@ -19,6 +19,7 @@ import (
 	"github.com/parley-im/parley/server/cursor"
 	"github.com/parley-im/parley/server/feed"
 	"github.com/parley-im/parley/server/offline"
+	"github.com/parley-im/parley/server/roster"
 	"github.com/parley-im/parley/server/rpc"
 	"github.com/parley-im/parley/server/storage"
 	"github.com/parley-im/parley/server/stream"
@@ -39,6 +40,7 @@ type App struct {
 	commits *committer.Committer
 	streams *stream.Manager
 	acks    *cursor.Acks
+	roster  *roster.Roster        // nil: none is kept
 	redis   redis.UniversalClient // nil without Redis
 	keeper  *offline.Keeper
 	health  *health
@@ -127,6 +129,9 @@ func (a *App) Run(ctx context.Context) error {
 	workers.Go(func() { a.acks.Run(work) })
 	workers.Go(func() { a.keeper.Run(work) })
 	workers.Go(func() { a.watch(work) })
+	if a.roster != nil {
+		workers.Go(func() { a.roster.Run(work) })
+	}
 
 	failed := make(chan error, 2)
 	serve := func(s *http.Server, ln net.Listener, tls bool) {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/parley-im/parley/server/auth"
+	"github.com/parley-im/parley/server/roster"
 )
 
 // Config is everything that can be set. Every field is a flag and an environment variable alike: --postgres-url is
@@ -31,6 +32,7 @@ type Config struct {
 	Auth     AuthConfig
 	Stream   StreamConfig
 	Cache    CacheConfig
+	Roster   RosterConfig
 
 	DataDir      string        // where keys that the server makes are kept; .data
 	Committers   int           // group commits that run at the same time; 4
@@ -76,6 +78,12 @@ type StreamConfig struct {
 	RoamBacklog int64         // entries of each session that a new device gets; 200
 }
 
+// RosterConfig sets the map of all relations that a node keeps in memory.
+type RosterConfig struct {
+	Mode  string // on or off; on. Off, every question about relations goes to PostgreSQL
+	MaxMB int64  // memory that it may take, in MiB, about 20 to 45 bytes per membership; past it none is kept; 2048
+}
+
 // ownIssuer is the iss of tokens that Parley mints itself.
 const ownIssuer = "parley"
 
@@ -86,6 +94,7 @@ func Default() Config {
 		Postgres: PostgresConfig{MaxConns: 32, Wait: 30 * time.Second},
 		Auth:     AuthConfig{Audience: "parley"},
 		Stream:   StreamConfig{Heartbeat: 20 * time.Second, RoamBacklog: 200},
+		Roster:   RosterConfig{Mode: "on", MaxMB: roster.DefaultMaxBytes >> 20},
 		Cache:    CacheConfig{RingBytes: 64 << 20, RedisLength: 500, RedisTTL: 24 * time.Hour},
 		DataDir:  ".data", Committers: 4, UnaryTimeout: 10 * time.Second, DrainTimeout: 15 * time.Second, LogLevel: "info",
 	}
@@ -116,6 +125,8 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.Int64Var(&c.Cache.RingBytes, "ring-bytes", c.Cache.RingBytes, "memory for recent entries")
 	f.IntVar(&c.Cache.RedisLength, "redis-length", c.Cache.RedisLength, "entries of each session that Redis keeps")
 	f.DurationVar(&c.Cache.RedisTTL, "redis-ttl", c.Cache.RedisTTL, "how long Redis keeps a session after its last entry")
+	f.StringVar(&c.Roster.Mode, "roster", c.Roster.Mode, "whether to keep the map of all relations in memory: on or off")
+	f.Int64Var(&c.Roster.MaxMB, "roster-max-mb", c.Roster.MaxMB, "MiB that the map of all relations may take; past it none is kept")
 	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "where keys, and the embedded databases of `parley run`, are kept")
 	f.IntVar(&c.Committers, "committers", c.Committers, "group commits that run at the same time")
 	f.DurationVar(&c.UnaryTimeout, "unary-timeout", c.UnaryTimeout, "bound on calls that are no streams")
@@ -186,6 +197,12 @@ func (c Config) Validate() error {
 	if c.Cache.RingBytes < 0 || c.Cache.RedisLength < 1 || c.Cache.RedisLength > 100_000 || c.Cache.RedisTTL < time.Second {
 		bad("PARLEY_RING_BYTES, PARLEY_REDIS_LENGTH or PARLEY_REDIS_TTL: not 0 or more bytes, 1 to 100000 entries, a second or more")
 	}
+	if c.Roster.Mode != "on" && c.Roster.Mode != "off" {
+		bad("PARLEY_ROSTER: %q is neither on nor off", c.Roster.Mode)
+	}
+	if c.Roster.MaxMB < 1 || c.Roster.MaxMB > roster.MaxBytes>>20 {
+		bad("PARLEY_ROSTER_MAX_MB: %d is not 1 to %d", c.Roster.MaxMB, roster.MaxBytes>>20)
+	}
 	if c.Committers < 1 || c.Committers > 64 {
 		bad("PARLEY_COMMITTERS: %d is not 1 to 64", c.Committers)
 	}
@@ -219,5 +236,6 @@ func (c Config) LogValue() slog.Value {
 		slog.String("redis_set", is(c.Redis.URL)), slog.String("jwks_set", is(c.Auth.JWKSURL+c.Auth.JWKSFile)),
 		slog.String("token_issuer", c.Auth.Issuer), slog.String("token_audience", c.Auth.Audience),
 		slog.String("signing_key_set", is(c.Auth.SigningKey)), slog.Duration("heartbeat", c.Stream.Heartbeat),
-		slog.Int64("roam_backlog", c.Stream.RoamBacklog), slog.Int("committers", c.Committers))
+		slog.Int64("roam_backlog", c.Stream.RoamBacklog), slog.Int("committers", c.Committers),
+		slog.String("roster", c.Roster.Mode), slog.Int64("roster_max_mb", c.Roster.MaxMB))
 }

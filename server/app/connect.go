@@ -58,20 +58,22 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	reader := offline.NewReader(recent, a.keeper, logs, reg)
 
 	ends := &streamEnds{}
-	gate := device.NewGate(storage.Devices{DB: db}, a.clock)
-	devices := device.NewService(storage.Devices{DB: db}, ends, gate, a.clock)
-	accounts := account.NewService(storage.Accounts{DB: db}, ends, gate, a.clock)
+	relmap := a.relationMap(db, reg)
+	gate := device.NewGate(relmap.access, a.clock)
+	memory := deviceMemory{gate, a.roster}
+	devices := device.NewService(storage.Devices{DB: db}, ends, memory, a.clock)
+	accounts := account.NewService(storage.Accounts{DB: db}, ends, memory, a.clock)
 	relations := relation.NewService(storage.Relations{DB: db}, local, a.clock)
 	sessions := session.NewService(logs.Sessions, a.commits, local, life, a.clock)
 	states := state.NewService(storage.States{DB: db}, stateNotifier{local, a.feed})
 	messages := messaging.NewService(a.commits, reader, positions, a.clock)
 
 	a.streams = stream.NewManager(stream.Config{Heartbeat: a.cfg.Stream.Heartbeat, RoamBacklog: a.cfg.Stream.RoamBacklog},
-		stream.Ports{Hub: local, Sessions: streamSessions{positions, sessions},
+		stream.Ports{Hub: local, Sessions: streamSessions{relmap.active, positions, sessions},
 			Devices: streamDevices{positions, devices, a.acks, a.clock}, Reader: reader, States: streamStates{states},
 			Epoch: life, Clock: a.clock, Log: a.log, Metrics: stream.NewMetrics(reg)})
 	ends.Manager = a.streams
-	sink.streams, sink.devices, sink.gate, sink.relations = a.streams, devices, gate, relations
+	sink.streams, sink.devices, sink.gate, sink.relations, sink.roster = a.streams, devices, gate, relations, a.roster
 
 	now, err := a.feed.Start(ctx)
 	if err != nil {
@@ -118,7 +120,7 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return api, a.health.handler(reg), nil
+	return api, a.health.handler(reg, relmap.report), nil
 }
 
 // streamEnds ends streams; the manager comes later than those who call it.

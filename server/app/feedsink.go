@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/parley-im/parley/server/offline"
 	"github.com/parley-im/parley/server/relation"
 	"github.com/parley-im/parley/server/ring"
+	"github.com/parley-im/parley/server/roster"
 	"github.com/parley-im/parley/server/state"
 	"github.com/parley-im/parley/server/stream"
 )
@@ -26,6 +28,7 @@ type feedSink struct {
 	devices   *device.Service
 	relations *relation.Service
 	gate      *device.Gate
+	roster    *roster.Roster // nil: none is kept
 	epoch     *epoch
 	log       *slog.Logger
 }
@@ -60,6 +63,9 @@ func (f *feedSink) StateChanged(ctx context.Context, userID string, sessionID uu
 // RelationsChanged implements feed.Sink: devices and users that may no longer be here lose their streams, and
 // memberships that began elsewhere are joined.
 func (f *feedSink) RelationsChanged(ctx context.Context, changed []feed.Relation) {
+	if f.roster != nil { // first: what follows asks it
+		f.roster.Apply(ctx, changed)
+	}
 	var users, devices []string
 	var links []relation.Link
 	for _, c := range changed {
@@ -114,14 +120,27 @@ func (f *feedSink) endRefused(ctx context.Context, users, devices []string) {
 	}
 }
 
+// Polled implements feed.Watcher.
+func (f *feedSink) Polled(ctx context.Context, began time.Time) {
+	if f.roster != nil {
+		f.roster.Polled(ctx, began)
+	}
+}
+
 // Lost implements feed.Sink.
 func (f *feedSink) Lost() {
+	if f.roster != nil { // first: the streams ask it
+		f.roster.Lost()
+	}
 	f.ring.Clear()
 	f.streams.ReloadAll()
 }
 
 // EpochChanged implements feed.Sink.
 func (f *feedSink) EpochChanged(epoch string) {
+	if f.roster != nil { // rows that it holds may be gone from the database
+		f.roster.Lost()
+	}
 	f.epoch.set(epoch)
 	f.ring.Clear()
 	f.streams.Resync()

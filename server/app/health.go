@@ -58,9 +58,12 @@ func (h *health) Check(ctx context.Context, _ *grpchealth.CheckRequest) (*grpche
 	return &grpchealth.CheckResponse{Status: status}, nil
 }
 
-// handler serves what is for operators only.
-func (h *health) handler(reg *prometheus.Registry) http.Handler {
+// handler serves what is for operators only. relations reports on the relation map; nil: none is kept.
+func (h *health) handler(reg *prometheus.Registry, relations http.Handler) http.Handler {
 	mux := http.NewServeMux()
+	if relations != nil {
+		mux.Handle("GET /debug/roster", relations)
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {

@@ -12,6 +12,7 @@ import (
 	"github.com/parley-im/parley/server/cursor"
 	"github.com/parley-im/parley/server/device"
 	"github.com/parley-im/parley/server/message"
+	"github.com/parley-im/parley/server/roster"
 	"github.com/parley-im/parley/server/session"
 	"github.com/parley-im/parley/server/state"
 	"github.com/parley-im/parley/server/storage"
@@ -35,12 +36,13 @@ func (e *epoch) set(s string) { e.v.Store(&s) }
 
 // streamSessions is stream.Sessions: positions from storage, views from the domain.
 type streamSessions struct {
+	active   roster.SessionLister
 	at       storage.Positions
 	sessions *session.Service
 }
 
 func (s streamSessions) ActiveSessionIDs(ctx context.Context, userID string) ([]uuid.UUID, error) {
-	return s.at.ActiveSessionIDs(ctx, userID)
+	return s.active.ActiveSessionIDs(ctx, userID)
 }
 
 func (s streamSessions) Positions(ctx context.Context, userID, deviceID string, ids []uuid.UUID) ([]stream.Position, error) {

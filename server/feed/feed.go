@@ -97,6 +97,12 @@ type Sink interface {
 	EpochChanged(epoch string)
 }
 
+// Watcher is what a Sink may be besides: it is told how far the feed has got.
+type Watcher interface {
+	// Polled: a poll that began at that time has succeeded, and all that it found was told.
+	Polled(ctx context.Context, began time.Time)
+}
+
 // Feed polls.
 type Feed struct {
 	store Store
@@ -214,6 +220,7 @@ func (f *Feed) poll(ctx context.Context) error {
 	if away {
 		since = ""
 	}
+	began := f.clock.Now()
 	b, err := f.store.Poll(pollCtx, since)
 	if err != nil {
 		return err
@@ -247,6 +254,9 @@ func (f *Feed) poll(ctx context.Context) error {
 	}
 	if len(b.Relations) > 0 {
 		f.sink.RelationsChanged(ctx, b.Relations)
+	}
+	if w, ok := f.sink.(Watcher); ok {
+		w.Polled(ctx, began)
 	}
 	return f.trim(ctx)
 }

@@ -45,13 +45,13 @@ type Report struct {
 
 // ServeHTTP answers with a Report, whose age is of before the map was added up. For operators: adding up 10 M rows keeps
 // a processor busy for some seconds.
-func (r *Roster) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+func (r *Roster) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	report := Report{Status: r.Status()}
 	if sums, ok := r.Sums(); ok {
 		report.Sums = &sums
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(report); err != nil {
-		r.log.Warn("relation map report not sent", "error", err)
+		r.log.WarnContext(req.Context(), "relation map report not sent", "error", err)
 	}
 }

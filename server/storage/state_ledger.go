@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -40,9 +41,11 @@ func (l *stateLedger) except(ctx context.Context, seqs []int64, above int64, del
 	if len(seqs) == 0 || seqs[len(seqs)-1] <= above {
 		return nil, nil
 	}
-	return l.q.StateExcept(ctx, l.tx, sqlc.StateExceptParams{
+	changed, err := l.q.StateExcept(ctx, l.tx, sqlc.StateExceptParams{
 		UserID: l.userID, SessionID: l.sessionID, Seqs: seqs, AboveSeq: above, IsDelete: deleted,
 	})
+	slices.Sort(changed) // RETURNING has no order
+	return changed, err
 }
 
 func (l *stateLedger) FirstUnread(ctx context.Context, in []session.Interval) (int64, error) {

@@ -41,7 +41,7 @@ Every flag is also an environment variable: --postgres-url is PARLEY_POSTGRES_UR
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(serveCommand(), runCommand(), migrateCommand(), tokenCommand(), chatCommand(), versionCommand())
+	cmd.AddCommand(serveCommand(), runCommand(), migrateCommand(), tokenCommand(), chatCommand(), doctorCommand(), versionCommand())
 	return cmd
 }
 

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -16,9 +18,9 @@ import (
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 )
 
-// How many acks and reads the devices race with.
+// How many acks and reads the devices race with; PARLEY_MODEL_CALLS sets another number, such as the 10,000 of a long run.
 const (
-	raceCalls      = 10_000
+	raceCalls      = 2_500
 	raceCallsShort = 500
 	raceDevices    = 8
 )
@@ -53,6 +55,9 @@ func TestCursorsAreMonotone(t *testing.T) {
 	calls := raceCalls
 	if testing.Short() {
 		calls = raceCallsShort
+	}
+	if n, err := strconv.Atoi(os.Getenv("PARLEY_MODEL_CALLS")); err == nil {
+		calls = n
 	}
 	r := newRace(t)
 	var wg sync.WaitGroup

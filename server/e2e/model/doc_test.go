@@ -6,6 +6,7 @@
 // (files machine_*) makes a call, asks the model what had to happen, and compares. Steps run one after another, and after
 // each of them every live device is waited for, so nothing depends on speed; races are what cursors_test.go is for.
 //
-// PARLEY_MODEL_CHECKS and PARLEY_MODEL_STEPS set how many sequences of how many steps run; a failure prints the seed that
+// PARLEY_MODEL_CHECKS and PARLEY_MODEL_STEPS set how many sequences of how many steps run, PARLEY_MODEL_CALLS how many calls
+// race; a failure prints the seed that
 // repeats it with -rapid.seed.
 package model

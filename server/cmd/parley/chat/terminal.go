@@ -132,13 +132,13 @@ func (t *terminal) Message(l Line) {
 	esc := t.t.Escape
 	at := l.At.Format("15:04")
 	text := strings.ReplaceAll(l.Text, "\n", "\n       ")
-	if l.Event {
-		t.print(fmt.Sprintf("%s  %s%s %s  #%d%s", at, esc.Yellow, l.Sender, text, l.Seq, esc.Reset))
-		return
-	}
 	name, color, tick := l.Sender, esc.Cyan, ""
 	if l.Own {
 		name, color, tick = "you", esc.Green, " ✓"
+	}
+	if l.Event {
+		t.print(fmt.Sprintf("%s  %s%s %s  #%d%s", at, esc.Yellow, name, text, l.Seq, esc.Reset))
+		return
 	}
 	t.print(fmt.Sprintf("%s  %s%s:%s %s  %s#%d%s%s", at, color, name, esc.Reset, text, esc.Blue, l.Seq, tick, esc.Reset))
 }
