@@ -2,7 +2,7 @@
 // written behind, as one statement a second or so; a tail lost in a crash only means that something is delivered again.
 //
 // A cursor never moves back and never passes what its user can see: a position that does refuses the whole call, before
-// anything is kept. Acks.mu guards what waits; one goroutine (Run) writes it.
+// anything is kept. Acks.mu guards what waits; one goroutine (Run) writes it, and a stream that starts writes its device's.
 package cursor
 
 import (
@@ -62,6 +62,10 @@ type Acks struct {
 	limits Limits
 	clock  clockwork.Clock
 	log    *slog.Logger
+
+	// flushing is held, for writing, while all that waits is taken and written, so that whoever flushes one device does
+	// not overtake it. Before mu.
+	flushing sync.RWMutex
 
 	mu      sync.Mutex
 	waiting map[device]map[uuid.UUID]int64
@@ -125,6 +129,8 @@ func (a *Acks) keep(d device, acks []Ack) {
 
 // Flush writes what waits for one device, so that a stream that starts now sees its cursors.
 func (a *Acks) Flush(ctx context.Context, userID, deviceID string) error {
+	a.flushing.RLock()
+	defer a.flushing.RUnlock()
 	d := device{userID, deviceID}
 	a.mu.Lock()
 	m := a.waiting[d]
@@ -139,6 +145,8 @@ func (a *Acks) Flush(ctx context.Context, userID, deviceID string) error {
 
 // Forget drops what waits for one device: its cursors start afresh.
 func (a *Acks) Forget(userID, deviceID string) {
+	a.flushing.RLock()
+	defer a.flushing.RUnlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	d := device{userID, deviceID}
@@ -162,6 +170,8 @@ func (a *Acks) Run(ctx context.Context) {
 }
 
 func (a *Acks) flushAll(ctx context.Context) {
+	a.flushing.Lock()
+	defer a.flushing.Unlock()
 	a.mu.Lock()
 	all := a.waiting
 	a.waiting, a.count = make(map[device]map[uuid.UUID]int64), 0

@@ -133,7 +133,7 @@ func Verify(ctx context.Context, store Store, cfg Config) (memory, postgres Sums
 	}
 	var h hasher
 	for user := range len(g.users.ends) {
-		g.sum(&h, &memory, uint32(user)) //nolint:gosec // numbers are below 2^28
+		g.sum(&h, &memory, uint32(user))
 	}
 	return memory, postgres, g.bytes(), nil
 }

@@ -46,7 +46,7 @@ func (g *graph) put(r Row) error {
 	if err != nil {
 		return err
 	}
-	added := false
+	var added bool
 	switch r.Kind {
 	case feed.User:
 		for int(user) >= len(g.known) {

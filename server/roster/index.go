@@ -21,7 +21,7 @@ func (x *index) find(hash uint64, same func(n uint32) bool) (uint32, bool) {
 	if len(s.slots) == 0 {
 		return 0, false
 	}
-	mask := uint64(len(s.slots) - 1)
+	mask := uint64(len(s.slots) - 1) //nolint:gosec // there are slots
 	for at := hash & mask; s.slots[at] != 0; at = (at + 1) & mask {
 		if n := s.slots[at] - 1; same(n) {
 			return n, true
@@ -47,7 +47,7 @@ func (x *index) add(hash uint64, n uint32, hashOf func(n uint32) uint64) {
 }
 
 func (s *shard) place(hash uint64, v uint32) {
-	mask := uint64(len(s.slots) - 1)
+	mask := uint64(len(s.slots) - 1) //nolint:gosec // there are slots
 	at := hash & mask
 	for s.slots[at] != 0 {
 		at = (at + 1) & mask

@@ -11,7 +11,7 @@ type edge uint32
 func newEdge(n uint32, traits uint8) edge { return edge(n<<traitBits | uint32(traits)) }
 
 func (e edge) number() uint32 { return uint32(e) >> traitBits }
-func (e edge) traits() uint8  { return uint8(e) & (1<<traitBits - 1) }
+func (e edge) traits() uint8  { return uint8(e & (1<<traitBits - 1)) }
 
 // lists are sorted lists of edges, one per owner's number, in one arena. A list that outgrows its place moves to the
 // arena's end; what it leaves behind is garbage, and compacted away when it is a quarter of the arena.

@@ -11,7 +11,7 @@ import (
 // maxNumber bounds how many ids of a kind there can be: an edge holds a number and traits in 32 bits.
 const maxNumber = 1 << (32 - traitBits)
 
-// ErrTooLarge: the relations do not fit into the memory that the map may take, or are more than it can number.
+// ErrTooLarge says that the relations do not fit into the memory that the map may take, or are more than it can number.
 var ErrTooLarge = errors.New("the relations are too large for the map in memory")
 
 // seed makes the hashes of this process its own, so that nobody can choose ids that collide.

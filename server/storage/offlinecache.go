@@ -115,8 +115,8 @@ func (c *OfflineCache) Read(ctx context.Context, ranges []message.Range) ([]offl
 			}
 			e, err := wire.Decode([]byte(raw))
 			if err != nil || e.SessionID != ranges[i].SessionID || e.Seq != ranges[i].From+1+int64(n) {
-				out[i].Entries = nil // not what it should be
-				return nil
+				out[i].Entries = nil
+				return nil //nolint:nilerr // what is not as it should be is a miss
 			}
 			out[i].Entries = append(out[i].Entries, e)
 		}

@@ -139,7 +139,7 @@ func (d *doctor) report(ctx context.Context) (report roster.Report, err error) {
 	if err != nil {
 		return report, fmt.Errorf("ask the node (--admin-url): %w", err)
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode == http.StatusNotFound {
 		return report, errors.New("the node keeps no relation map (PARLEY_ROSTER=off)")
 	}

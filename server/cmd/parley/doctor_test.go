@@ -26,7 +26,7 @@ func TestDoctor(t *testing.T) {
 	url := strings.TrimPrefix(n.env[0], "PARLEY_POSTGRES_URL=")
 	conn, err := pgx.Connect(t.Context(), url)
 	require.NoError(t, err)
-	defer conn.Close(t.Context()) //nolint:errcheck // the test is over
+	defer conn.Close(t.Context())                                             //nolint:errcheck // the test is over
 	_, err = conn.Exec(t.Context(), `SET session_replication_role = replica`) // no triggers, so nothing is told
 	require.NoError(t, err)
 	_, err = conn.Exec(t.Context(), `UPDATE user_to_session SET left_seq = 1 WHERE user_id = 'bob'`)
