@@ -19,7 +19,7 @@ TEST_PARALLEL ?= $(shell getconf _NPROCESSORS_ONLN)
 # How long each fuzz test is fuzzed.
 FUZZ_TIME ?= 10s
 # What `make bench` measures, and how often: 10 runs are the least that benchstat can judge by.
-BENCH_PKG   ?= ./server/committer/... ./server/stream/...
+BENCH_PKG   ?= ./server/storage/... ./server/stream/...
 BENCH       ?= .
 BENCH_COUNT ?= 1
 # What `make breaking` compares the API with: a commit; empty means the last release, else main.
