@@ -89,10 +89,10 @@ func runDev(cmd *cobra.Command, cfg app.Config) (err error) {
 	done := make(chan error, 1)
 	go func() { done <- a.Run(running) }()
 	base := "http://" + a.Addr()
-	if cfg.TLSCert != "" {
-		base = "https://" + a.Addr()
-	}
-	if cfg.Auth.SigningKey != "" {
+	if cfg.TLSCert != "" || cfg.Auth.SigningKey == "" {
+		// Whose names the certificate has, and who issues tokens, is the user's own affair then.
+		fmt.Fprintf(out, "\nParley serves at %s, admin key in %s\n", a.Addr(), keyFile)
+	} else {
 		if err := welcome(ctx, cmd, base, cfg.Auth.AdminKey, keyFile, a.AdminAddr()); err != nil {
 			stop()
 			return errors.Join(err, <-done)

@@ -1,0 +1,164 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+
+	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
+	"github.com/parley-im/parley/server/e2e/rig"
+)
+
+// reason is the reason detail of an error, without its prefix; empty if there is none.
+func reason(err error) string {
+	var ce *connect.Error
+	if !errors.As(err, &ce) {
+		return ""
+	}
+	for _, d := range ce.Details() {
+		if v, err := d.Value(); err == nil {
+			if detail, ok := v.(*parleyv1.ErrorDetail); ok {
+				return detail.GetReason().String()[len("ERROR_REASON_"):]
+			}
+		}
+	}
+	return ""
+}
+
+// load is many senders that repeat a send under the same id until it is answered, as an SDK's outbox does.
+type load struct {
+	mu     sync.Mutex
+	acked  map[string]map[int64]string // session -> seq -> message id
+	codes  map[connect.Code]int
+	tried  int
+	first  int
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+func startLoad(t *testing.T, senders []*rig.Device, ids []string) *load {
+	l := &load{acked: map[string]map[int64]string{}, codes: map[connect.Code]int{}}
+	ctx, cancel := context.WithCancel(context.Background())
+	l.cancel = cancel
+	t.Cleanup(l.stop)
+	for w, d := range senders {
+		l.wg.Go(func() {
+			rnd := rand.New(rand.NewPCG(7, uint64(w))) //nolint:gosec // a test
+			for n := 0; ctx.Err() == nil; n++ {
+				l.send(ctx, t, d, rig.To(ids[rnd.IntN(len(ids))], fmt.Sprintf("%d-%d", w, n)))
+			}
+		})
+	}
+	return l
+}
+
+func (l *load) send(ctx context.Context, t *testing.T, d *rig.Device, req *parleyv1.SendMessageRequest) {
+	for try := 0; ; try++ {
+		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		res, err := d.Messages.SendMessage(call, req)
+		cancel()
+		l.mu.Lock()
+		l.tried++
+		if err == nil {
+			if try == 0 {
+				l.first++
+			}
+			d.Sent(res.GetSessionId(), res.GetSeq())
+			m := l.acked[res.GetSessionId()]
+			if m == nil {
+				m = map[int64]string{}
+				l.acked[res.GetSessionId()] = m
+			}
+			if was, ok := m[res.GetSeq()]; ok && was != req.GetMessageId() {
+				t.Errorf("seq %d of %s was given to two messages", res.GetSeq(), res.GetSessionId())
+			}
+			m[res.GetSeq()] = req.GetMessageId()
+			l.mu.Unlock()
+			return
+		}
+		l.codes[connect.CodeOf(err)]++
+		l.mu.Unlock()
+		if try > 300 {
+			t.Errorf("send not answered after %d tries: %v", try, err)
+			return
+		}
+		time.Sleep(20 * time.Millisecond) // back-off
+	}
+}
+
+func (l *load) stop() { l.cancel(); l.wg.Wait() }
+
+// check holds what devices were shown, and what is stored, against what was acknowledged.
+func (l *load) check(t *testing.T, reader *rig.Client, devices []*rig.Device, ids []string) {
+	t.Helper()
+	for _, id := range ids {
+		stored := map[int64]string{}
+		after := int64(0)
+		for {
+			page, err := reader.Messages.ListMessages(t.Context(), &parleyv1.ListMessagesRequest{SessionId: id, Limit: 500,
+				Position: &parleyv1.ListMessagesRequest_AfterSeq{AfterSeq: after}})
+			require.NoError(t, err)
+			for _, m := range page.GetMessages() {
+				require.Equal(t, after+1, m.GetSeq(), "a hole")
+				after = m.GetSeq()
+				stored[after] = m.GetMessageId()
+			}
+			if !page.GetHasMore() {
+				break
+			}
+		}
+		seen := map[string]bool{}
+		for _, mid := range stored {
+			require.False(t, seen[mid], "a message is there twice")
+			seen[mid] = true
+		}
+		for seq, mid := range l.acked[id] {
+			require.Equal(t, mid, stored[seq], "an acknowledged message is not there")
+		}
+		for _, d := range devices {
+			d.WaitSeq(id, after)
+			require.Equal(t, upTo(after), d.Seqs(id), "%s/%s", d.User, d.Device)
+		}
+	}
+	requireNoProblems(t, devices...)
+}
+
+type scene struct {
+	senders, watchers, all []*rig.Device
+	ids                    []string
+}
+
+// newScene makes a few users with two devices each, all in the same groups; the first device of each sends.
+func newScene(t *testing.T, s *rig.Server) scene {
+	var sc scene
+	names := []string{"u0", "u1", "u2", "u3"}
+	for _, n := range names {
+		sc.senders = append(sc.senders, s.NewDevice(n, "d0"))
+		sc.watchers = append(sc.watchers, s.NewDevice(n, "d1"))
+	}
+	sc.all = append(append([]*rig.Device{}, sc.senders...), sc.watchers...)
+	for range 3 {
+		sc.ids = append(sc.ids, sc.senders[0].Group(t.Context(), names[1:]...))
+	}
+	for _, d := range sc.all {
+		d.Connect()
+		d.WaitCaughtUp(1)
+	}
+	return sc
+}
+
+func (l *load) count() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range l.acked {
+		n += len(m)
+	}
+	return n
+}
