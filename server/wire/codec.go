@@ -39,15 +39,6 @@ func Codecs() []connect.Codec {
 	return []connect.Codec{protoCodec{}, jsonCodec{name: "json"}, jsonCodec{name: "json; charset=utf-8"}}
 }
 
-// HandlerOptions makes connect's handlers use the codecs.
-func HandlerOptions() []connect.HandlerOption {
-	var out []connect.HandlerOption
-	for _, c := range Codecs() {
-		out = append(out, connect.WithCodec(c))
-	}
-	return out
-}
-
 func notProto(v any) error { return fmt.Errorf("%T is no protobuf message", v) }
 
 // protoCodec has the optional methods of connect's own codec too: without them Connect GET and the reuse of buffers
