@@ -148,14 +148,15 @@ LANGUAGE sql STABLE AS $$
 $$;
 -- +goose StatementEnd
 
--- Identity of the log's life: the database system and its timeline, which a promotion or a restore to a point in time
--- changes. The timeline is that of the write-ahead log being written, not of the last checkpoint, which lags behind.
+-- Identity of the log's life: the database system, its timeline, which a promotion or a restore to a point in time
+-- changes, and which of the system's databases it is. The timeline is that of the write-ahead log being written, not of
+-- the last checkpoint, which lags behind.
 -- +goose StatementBegin
 CREATE FUNCTION parley_epoch() RETURNS text LANGUAGE sql STABLE AS $$
     SELECT s.system_identifier::text || '-' || CASE
         WHEN pg_is_in_recovery() THEN 'standby'
-        ELSE ltrim(substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), '0') END
-    FROM pg_control_system() s
+        ELSE ltrim(substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), '0') END || '-' || d.oid::text
+    FROM pg_control_system() s, pg_database d WHERE d.datname = current_database()
 $$;
 -- +goose StatementEnd
 

@@ -18,6 +18,7 @@ import (
 	"github.com/parley-im/parley/server/committer"
 	"github.com/parley-im/parley/server/cursor"
 	"github.com/parley-im/parley/server/feed"
+	"github.com/parley-im/parley/server/hints"
 	"github.com/parley-im/parley/server/offline"
 	"github.com/parley-im/parley/server/roster"
 	"github.com/parley-im/parley/server/rpc"
@@ -43,6 +44,7 @@ type App struct {
 	roster  *roster.Roster        // nil: none is kept
 	redis   redis.UniversalClient // nil without Redis
 	keeper  *offline.Keeper
+	hints   *hints.Hints
 	health  *health
 	source  interface{ Close() } // of keys, nil when there is nothing to close
 	tracing func(context.Context) error
@@ -128,6 +130,7 @@ func (a *App) Run(ctx context.Context) error {
 	workers.Go(func() { a.feed.Run(work) })
 	workers.Go(func() { a.acks.Run(work) })
 	workers.Go(func() { a.keeper.Run(work) })
+	workers.Go(func() { a.hints.Run(work) })
 	workers.Go(func() { a.watch(work) })
 	if a.roster != nil {
 		workers.Go(func() { a.roster.Run(work) })

@@ -26,14 +26,6 @@ import (
 	"github.com/parley-im/parley/server/stream"
 )
 
-// stateNotifier is what message states need: delivery here, and the note that a row of the commit log was delivered.
-type stateNotifier struct {
-	*hub.Hub
-	feed *feed.Feed
-}
-
-func (n stateNotifier) Handled(commitLogID int64) { n.feed.Handled(commitLogID) }
-
 // connect makes all parts and joins them: from storage over the delivery path and the domain to the transport. It returns
 // the API and the admin listener's handler.
 func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
@@ -53,19 +45,20 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	a.keeper = offline.NewKeeper(cache, a.clock, a.log, reg)
 	sink := &feedSink{hub: local, epoch: life, log: a.log, states: storage.States{DB: db}, ring: recent, keeper: a.keeper}
 	a.feed = feed.New(storage.Feed{DB: db}, sink, a.clock, a.log, reg)
-	a.commits = committer.New(a.cfg.Committers, logs, &offline.Publisher{Ring: recent, Hub: local, Keeper: a.keeper}, a.clock, a.log, committer.NewMetrics(reg))
+	fleet := a.tellOthers(local, recent, life, reg)
+	a.commits = committer.New(a.cfg.Committers, logs, &offline.Publisher{Ring: recent, Hub: fleet, Keeper: a.keeper}, a.clock, a.log, committer.NewMetrics(reg))
 	a.acks = cursor.New(positions, positions, a.clock, a.log)
 	reader := offline.NewReader(recent, a.keeper, logs, reg)
 
-	ends := &streamEnds{}
+	ends := &streamEnds{hints: a.hints}
 	relmap := a.relationMap(db, reg)
 	gate := device.NewGate(relmap.access, a.clock)
 	memory := deviceMemory{gate, a.roster}
 	devices := device.NewService(storage.Devices{DB: db}, ends, memory, a.clock)
 	accounts := account.NewService(storage.Accounts{DB: db}, ends, memory, a.clock)
-	relations := relation.NewService(storage.Relations{DB: db}, local, a.clock)
-	sessions := session.NewService(logs.Sessions, a.commits, local, life, a.clock)
-	states := state.NewService(storage.States{DB: db}, stateNotifier{local, a.feed})
+	relations := relation.NewService(storage.Relations{DB: db}, relationNotifier{fleet}, a.clock)
+	sessions := session.NewService(logs.Sessions, a.commits, fleet, life, a.clock)
+	states := state.NewService(storage.States{DB: db}, stateNotifier{fleet, a.feed})
 	messages := messaging.NewService(a.commits, reader, positions, a.clock)
 
 	a.streams = stream.NewManager(stream.Config{Heartbeat: a.cfg.Stream.Heartbeat, RoamBacklog: a.cfg.Stream.RoamBacklog},
@@ -102,7 +95,7 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 		return nil, nil, err
 	}
 	a.health = newHealth(a.pool, a.feed, a.clock)
-	syncer := &rpc.SyncServer{Streams: a.streams, Acks: a.acks, Limits: positions, Hub: local, Epoch: life}
+	syncer := &rpc.SyncServer{Streams: a.streams, Acks: a.acks, Limits: positions, Signals: fleet, Epoch: life}
 	api, err = rpc.New(rpc.Config{
 		Services: rpc.Services{
 			Relation: &rpc.RelationServer{Relations: relations},
@@ -122,6 +115,3 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	}
 	return api, a.health.handler(reg, relmap.report), nil
 }
-
-// streamEnds ends streams; the manager comes later than those who call it.
-type streamEnds struct{ *stream.Manager }

@@ -23,6 +23,8 @@ import (
 const (
 	// Interval is the time between polls; a Wake makes the next one come at once.
 	Interval = time.Second
+	// Urgent is the time between polls while nothing else tells what other nodes commit.
+	Urgent = 50 * time.Millisecond
 	// Retention is how long rows stay after they were committed. A node that did not poll for half of it takes everything
 	// as changed.
 	Retention = 10 * time.Minute
@@ -110,6 +112,7 @@ type Feed struct {
 	clock clockwork.Clock
 	log   *slog.Logger
 	wake  chan struct{}
+	pace  chan time.Duration // room for one: the poller takes the latest
 
 	mu       sync.Mutex
 	handled  map[int64]struct{}
@@ -130,7 +133,7 @@ type mark struct {
 // New returns a feed that Run starts. reg may be nil.
 func New(store Store, sink Sink, clock clockwork.Clock, log *slog.Logger, reg prometheus.Registerer) *Feed {
 	f := &Feed{store: store, sink: sink, clock: clock, log: log, wake: make(chan struct{}, 1),
-		handled: make(map[int64]struct{})}
+		pace: make(chan time.Duration, 1), handled: make(map[int64]struct{})}
 	if reg != nil {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_feed_age_seconds",
 			Help: "Time since the last poll that succeeded."}, func() float64 { return f.Age().Seconds() }))
@@ -169,6 +172,9 @@ func (f *Feed) Run(ctx context.Context) {
 			return
 		case <-tick.Chan():
 		case <-f.wake:
+		case every := <-f.pace:
+			tick.Reset(every)
+			continue
 		}
 		err := f.poll(ctx)
 		if failed := err != nil && ctx.Err() == nil; failed != failing {
@@ -188,6 +194,19 @@ func (f *Feed) Wake() {
 	case f.wake <- struct{}{}:
 	default:
 	}
+}
+
+// SetUrgent makes polls come every Urgent (true) or every Interval (false). Not to be called by two goroutines at once.
+func (f *Feed) SetUrgent(urgent bool) {
+	every := Interval
+	if urgent {
+		every = Urgent
+	}
+	select {
+	case <-f.pace:
+	default:
+	}
+	f.pace <- every
 }
 
 // Handled tells that the state changes of a commit_log row were delivered here already.

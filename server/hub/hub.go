@@ -37,13 +37,27 @@ type Stream interface {
 	Notify(ev *parleyv1.Event)
 }
 
+// Interest is told what this node's streams may see: where the first one comes, and when the last one has gone. It is
+// called under the hub's locks, so that the order is the true one, and must neither block nor call the hub.
+type Interest interface {
+	WantSession(id uuid.UUID, here bool)
+	WantUser(id string, here bool)
+}
+
+// nobody is the Interest of a hub that nobody asks.
+type nobody struct{}
+
+func (nobody) WantSession(uuid.UUID, bool) {}
+func (nobody) WantUser(string, bool)       {}
+
 const shards = 64
 
 // Hub is the index. Safe for concurrent use.
 type Hub struct {
-	seed   maphash.Seed
-	topics [shards]topicShard
-	users  [shards]userShard
+	seed     maphash.Seed
+	interest Interest
+	topics   [shards]topicShard
+	users    [shards]userShard
 }
 
 type topicShard struct {
@@ -64,13 +78,16 @@ type userShard struct {
 
 // New returns an empty hub.
 func New() *Hub {
-	h := &Hub{seed: maphash.MakeSeed()}
+	h := &Hub{seed: maphash.MakeSeed(), interest: nobody{}}
 	for i := range shards {
 		h.topics[i].m = make(map[uuid.UUID]*topic)
 		h.users[i].m = make(map[string][]Stream)
 	}
 	return h
 }
+
+// Watch makes the hub tell its interest from now on. To be called before the first Attach.
+func (h *Hub) Watch(in Interest) { h.interest = in }
 
 func (h *Hub) topicShard(id uuid.UUID) *topicShard {
 	return &h.topics[maphash.Bytes(h.seed, id[:])%shards]
@@ -89,6 +106,7 @@ func (h *Hub) Attach(sessionID uuid.UUID, r Receiver) {
 		if t == nil {
 			t = &topic{}
 			s.m[sessionID] = t
+			h.interest.WantSession(sessionID, true)
 		}
 		s.mu.Unlock()
 		t.mu.Lock()
@@ -124,6 +142,7 @@ func (h *Hub) Detach(sessionID uuid.UUID, r Receiver) {
 	if len(t.receivers) == 0 {
 		t.dead = true
 		delete(s.m, sessionID)
+		h.interest.WantSession(sessionID, false)
 	}
 }
 
@@ -185,6 +204,9 @@ func (h *Hub) AttachUser(userID string, st Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.m[userID] = append(s.m[userID], st)
+	if len(s.m[userID]) == 1 {
+		h.interest.WantUser(userID, true)
+	}
 }
 
 // DetachUser removes a stream.
@@ -197,6 +219,7 @@ func (h *Hub) DetachUser(userID string, st Stream) {
 		if have == st {
 			if len(list) == 1 {
 				delete(s.m, userID)
+				h.interest.WantUser(userID, false)
 				return
 			}
 			// A new slice: Notify and Joined go over a copy of the old one without the lock.

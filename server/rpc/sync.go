@@ -11,7 +11,6 @@ import (
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 	"github.com/parley-im/parley/server/auth"
 	"github.com/parley-im/parley/server/cursor"
-	"github.com/parley-im/parley/server/hub"
 	"github.com/parley-im/parley/server/page"
 	"github.com/parley-im/parley/server/refusal"
 	"github.com/parley-im/parley/server/session"
@@ -31,8 +30,13 @@ type SyncServer struct {
 	Streams *stream.Manager
 	Acks    *cursor.Acks
 	Limits  cursor.Limits
-	Hub     *hub.Hub
+	Signals Signals
 	Epoch   stream.Epoch
+}
+
+// Signals takes what is ephemeral to the session's streams, on all nodes. It never blocks.
+type Signals interface {
+	Signal(sessionID uuid.UUID, ev *parleyv1.Event)
 }
 
 // Subscribe implements SyncService.
@@ -130,7 +134,7 @@ func (s *SyncServer) SendSignal(ctx context.Context, req *parleyv1.SendSignalReq
 	if v, ok := seen[id]; !ok || !v.Visible.Contains(session.Open) {
 		return nil, session.Unavailable
 	}
-	s.Hub.Signal(id, &parleyv1.Event{Kind: &parleyv1.Event_Signal{Signal: &parleyv1.SignalEvent{
+	s.Signals.Signal(id, &parleyv1.Event{Kind: &parleyv1.Event_Signal{Signal: &parleyv1.SignalEvent{
 		SessionId: id.String(), SenderId: p.UserID, SenderDeviceId: p.DeviceID, Signal: req.GetSignal()}}})
 	return &parleyv1.SendSignalResponse{}, nil
 }
