@@ -37,7 +37,7 @@ var layers = []layer{
 	{
 		name: "domain",
 		packages: []string{
-			"account", "device", "message", "page", "refusal", "relation", "session", "state",
+			"account", "device", "message", "page", "presence", "refusal", "relation", "session", "state",
 		},
 		forbidden: [][]string{protocol, transport, sql, redis, adapters, root},
 	},

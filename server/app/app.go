@@ -20,6 +20,7 @@ import (
 	"github.com/parley-im/parley/server/feed"
 	"github.com/parley-im/parley/server/hints"
 	"github.com/parley-im/parley/server/offline"
+	"github.com/parley-im/parley/server/presence"
 	"github.com/parley-im/parley/server/roster"
 	"github.com/parley-im/parley/server/rpc"
 	"github.com/parley-im/parley/server/storage"
@@ -36,18 +37,19 @@ type App struct {
 	log   *slog.Logger
 	clock clockwork.Clock
 
-	pool    *pgxpool.Pool
-	feed    *feed.Feed
-	commits *committer.Committer
-	streams *stream.Manager
-	acks    *cursor.Acks
-	roster  *roster.Roster        // nil: none is kept
-	redis   redis.UniversalClient // nil without Redis
-	keeper  *offline.Keeper
-	hints   *hints.Hints
-	health  *health
-	source  interface{ Close() } // of keys, nil when there is nothing to close
-	tracing func(context.Context) error
+	pool     *pgxpool.Pool
+	feed     *feed.Feed
+	commits  *committer.Committer
+	streams  *stream.Manager
+	acks     *cursor.Acks
+	roster   *roster.Roster        // nil: none is kept
+	redis    redis.UniversalClient // nil without Redis
+	keeper   *offline.Keeper
+	hints    *hints.Hints
+	presence *presence.Tracker
+	health   *health
+	source   interface{ Close() } // of keys, nil when there is nothing to close
+	tracing  func(context.Context) error
 
 	api, ops       *http.Server
 	apiLn, opsLn   net.Listener
@@ -131,6 +133,7 @@ func (a *App) Run(ctx context.Context) error {
 	workers.Go(func() { a.acks.Run(work) })
 	workers.Go(func() { a.keeper.Run(work) })
 	workers.Go(func() { a.hints.Run(work) })
+	workers.Go(func() { a.presence.Run(work) })
 	workers.Go(func() { a.watch(work) })
 	if a.roster != nil {
 		workers.Go(func() { a.roster.Run(work) })

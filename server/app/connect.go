@@ -17,6 +17,7 @@ import (
 	"github.com/parley-im/parley/server/hub"
 	"github.com/parley-im/parley/server/messaging"
 	"github.com/parley-im/parley/server/offline"
+	"github.com/parley-im/parley/server/presence"
 	"github.com/parley-im/parley/server/relation"
 	"github.com/parley-im/parley/server/ring"
 	"github.com/parley-im/parley/server/rpc"
@@ -45,7 +46,7 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	a.keeper = offline.NewKeeper(cache, a.clock, a.log, reg)
 	sink := &feedSink{hub: local, epoch: life, log: a.log, states: storage.States{DB: db}, ring: recent, keeper: a.keeper}
 	a.feed = feed.New(storage.Feed{DB: db}, sink, a.clock, a.log, reg)
-	fleet := a.tellOthers(local, recent, life, reg)
+	fleet := a.tellOthers(db, local, recent, life, reg)
 	a.commits = committer.New(a.cfg.Committers, logs, &offline.Publisher{Ring: recent, Hub: fleet, Keeper: a.keeper}, a.clock, a.log, committer.NewMetrics(reg))
 	a.acks = cursor.New(positions, positions, a.clock, a.log)
 	reader := offline.NewReader(recent, a.keeper, logs, reg)
@@ -67,6 +68,7 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 			Epoch: life, Clock: a.clock, Log: a.log, Metrics: stream.NewMetrics(reg)})
 	ends.Manager = a.streams
 	sink.streams, sink.devices, sink.gate, sink.relations, sink.roster = a.streams, devices, gate, relations, a.roster
+	sink.presence = a.presence
 
 	now, err := a.feed.Start(ctx)
 	if err != nil {
@@ -104,6 +106,7 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 			Message:  &rpc.MessageServer{Messages: messages, States: streamStates{states}, Epoch: life},
 			State:    &rpc.StateServer{States: states},
 			Sync:     syncer,
+			Presence: &rpc.PresenceServer{Presences: presence.NewService(a.presence, storage.PresenceAudience{DB: db})},
 			Admin: &rpc.AdminServer{Accounts: accounts, Tokens: device.NewTokens(devices, minter),
 				Node: nodeStats{a.streams, a.commits}, Epoch: life, StartedAt: a.clock.Now(), Version: Version},
 		},

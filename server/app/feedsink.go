@@ -11,6 +11,7 @@ import (
 	"github.com/parley-im/parley/server/feed"
 	"github.com/parley-im/parley/server/hub"
 	"github.com/parley-im/parley/server/offline"
+	"github.com/parley-im/parley/server/presence"
 	"github.com/parley-im/parley/server/relation"
 	"github.com/parley-im/parley/server/ring"
 	"github.com/parley-im/parley/server/roster"
@@ -29,6 +30,7 @@ type feedSink struct {
 	relations *relation.Service
 	gate      *device.Gate
 	roster    *roster.Roster // nil: none is kept
+	presence  *presence.Tracker
 	epoch     *epoch
 	log       *slog.Logger
 }
@@ -69,6 +71,9 @@ func (f *feedSink) RelationsChanged(ctx context.Context, changed []feed.Relation
 	var users, devices []string
 	var links []relation.Link
 	for _, c := range changed {
+		if c.Kind != feed.UserToDevice {
+			f.presence.Doubt(c.UserID)
+		}
 		switch c.Kind {
 		case feed.User:
 			f.gate.ForgetUser(c.UserID)

@@ -9,6 +9,7 @@ import (
 	"github.com/parley-im/parley/server/hints"
 	"github.com/parley-im/parley/server/hub"
 	"github.com/parley-im/parley/server/offline"
+	"github.com/parley-im/parley/server/presence"
 	"github.com/parley-im/parley/server/refusal"
 	"github.com/parley-im/parley/server/ring"
 	"github.com/parley-im/parley/server/storage"
@@ -23,15 +24,28 @@ type fleet struct {
 }
 
 // tellOthers joins this node's hub with those of other nodes.
-func (a *App) tellOthers(local *hub.Hub, recent *ring.Ring, life *epoch, reg prometheus.Registerer) fleet {
-	c := hints.Config{Sink: &hintSink{recent, a.keeper, local, a.feed}, Epoch: life.Current, Urgent: a.feed.SetUrgent,
+func (a *App) tellOthers(db *storage.DB, local *hub.Hub, recent *ring.Ring, life *epoch, reg prometheus.Registerer) fleet {
+	sink := &hintSink{ring: recent, keeper: a.keeper, hub: local, feed: a.feed}
+	c := hints.Config{Sink: sink, Epoch: life.Current, Urgent: a.feed.SetUrgent,
 		Clock: a.clock, Log: a.log, Metrics: hints.NewMetrics(reg)}
 	if a.redis != nil {
 		c.Bus = storage.NewHintBus(a.redis)
 	}
 	a.hints = hints.New(c)
-	local.Watch(a.hints)
+	var board presence.Board // stays nil without Redis
+	if a.redis != nil {
+		board = storage.NewPresenceBoard(a.redis, life.Current)
+	}
+	a.presence = presence.NewTracker(board, storage.PresenceAudience{DB: db}, a.hints, local, a.clock, a.log)
+	sink.presence = a.presence
+	local.Watch(interest{a.hints, a.presence})
 	return fleet{local, a.hints}
+}
+
+// interest tells what this node's streams are and may see to those who need it.
+type interest struct {
+	*hints.Hints
+	*presence.Tracker
 }
 
 // Publish implements offline.Hub.
@@ -107,6 +121,8 @@ type hintSink struct {
 	keeper *offline.Keeper
 	hub    *hub.Hub
 	feed   *feed.Feed
+
+	presence *presence.Tracker // made after the hints, before they run
 }
 
 // Entries implements hints.Sink. As in offline.Publisher the ring comes first.
@@ -136,3 +152,11 @@ func (s *hintSink) User(userID, exceptDevice string, ev *parleyv1.Event) {
 
 // Changed implements hints.Sink.
 func (s *hintSink) Changed() { s.feed.Wake() }
+
+// PresenceChanged implements hints.Sink.
+func (s *hintSink) PresenceChanged(userID string) { s.presence.Look(userID) }
+
+// Watch implements hints.Sink.
+func (s *hintSink) Watch(userID, deviceID string, presences []*parleyv1.Presence) {
+	s.presence.Watch(userID, deviceID, presences)
+}

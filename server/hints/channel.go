@@ -30,6 +30,8 @@ func sessionChannel(id uuid.UUID) Channel { return channel(bucketOf(id[:]), "s:"
 
 func userChannel(id string) Channel { return channel(bucketOf([]byte(id)), "u:"+id) }
 
+func presenceChannel(id string) Channel { return channel(bucketOf([]byte(id)), "o:"+id) }
+
 // nodesChannel is where nodes say that they are there, and that something is new for everybody.
 func nodesChannel() Channel { return channel(0, "nodes") }
 

@@ -23,7 +23,7 @@ const (
 	// beatEvery is how often a node says that it is there, jittered by nothing: nodes start at different times.
 	beatEvery = 2 * time.Second
 	// peerPatience is how long a node counts as there after it was last heard.
-	peerPatience = 15 * time.Second
+	peerPatience = 7 * time.Second
 )
 
 // Outgoing is a hint on its way.
@@ -65,6 +65,10 @@ type Sink interface {
 	User(userID, exceptDevice string, ev *parleyv1.Event)
 	// Changed: something was committed that only the change tables tell.
 	Changed()
+	// PresenceChanged: devices of a user, whom somebody here watches, came or went.
+	PresenceChanged(userID string)
+	// Watch: a device that may have its stream here watches the presence of users, who are as given.
+	Watch(userID, deviceID string, presences []*parleyv1.Presence)
 }
 
 // Hints is a node's part in telling. Safe for concurrent use; Run must run for anything to be heard or told.
@@ -123,6 +127,30 @@ func (h *Hints) WantSession(id uuid.UUID, here bool) {
 func (h *Hints) WantUser(id string, here bool) {
 	if h.bus != nil {
 		h.in.WantUser(id, here)
+	}
+}
+
+// WantPresence says whether somebody here watches a user.
+func (h *Hints) WantPresence(id string, here bool) {
+	if h.bus != nil {
+		h.in.WantPresence(id, here)
+	}
+}
+
+// PresenceChanged tells those who watch a user to look again.
+func (h *Hints) PresenceChanged(userID string) {
+	if h.heard() {
+		h.put(presenceChannel(userID), message{kind: kindPresence, user: userID})
+	}
+}
+
+// Watch tells the node that has a device's stream whose presence the device watches.
+func (h *Hints) Watch(userID, deviceID string, presences []*parleyv1.Presence) {
+	if !h.heard() {
+		return
+	}
+	if raw, err := proto.Marshal(&parleyv1.WatchPresenceResponse{Presences: presences}); err == nil {
+		h.put(userChannel(userID), message{kind: kindWatch, user: userID, device: deviceID, event: raw})
 	}
 }
 
@@ -264,6 +292,20 @@ func (h *Hints) beat(ctx context.Context) {
 		}
 		h.mu.Unlock()
 	}
+}
+
+// Node is this node's id: another one at every start.
+func (h *Hints) Node() string { return h.node }
+
+// Alive reports whether a node was heard lately; this node is alive.
+func (h *Hints) Alive(node string) bool {
+	if node == h.node {
+		return true
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, ok := h.peers[node]
+	return ok
 }
 
 // Peers is how many other nodes are there.

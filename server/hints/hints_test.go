@@ -134,7 +134,9 @@ func (n *node) Signal(uuid.UUID, *parleyv1.Event) { n.note(func() { n.signals++ 
 func (n *node) User(user, except string, _ *parleyv1.Event) {
 	n.note(func() { n.users = append(n.users, user+"/"+except) })
 }
-func (n *node) Changed() { n.note(func() { n.changed++ }) }
+func (n *node) PresenceChanged(string)                     {}
+func (n *node) Watch(string, string, []*parleyv1.Presence) {}
+func (n *node) Changed()                                   { n.note(func() { n.changed++ }) }
 
 func (n *node) note(f func()) {
 	n.mu.Lock()

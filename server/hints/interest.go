@@ -32,6 +32,9 @@ func (in *interest) WantSession(id uuid.UUID, here bool) { in.set(sessionChannel
 // WantUser implements hub.Interest.
 func (in *interest) WantUser(id string, here bool) { in.set(userChannel(id), here) }
 
+// WantPresence says whether somebody here watches a user.
+func (in *interest) WantPresence(id string, here bool) { in.set(presenceChannel(id), here) }
+
 func (in *interest) set(c Channel, here bool) {
 	l := c.Bucket % in.links
 	in.mu.Lock()

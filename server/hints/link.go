@@ -4,6 +4,10 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 )
 
 const (
@@ -199,5 +203,14 @@ func (h *Hints) take(m message) {
 		}
 	case kindChanged:
 		h.sink.Changed()
+	case kindPresence:
+		h.sink.PresenceChanged(m.user)
+	case kindWatch:
+		var w parleyv1.WatchPresenceResponse
+		if proto.Unmarshal(m.event, &w) != nil {
+			h.metrics.bad()
+			return
+		}
+		h.sink.Watch(m.user, m.device, w.GetPresences())
 	}
 }

@@ -22,6 +22,8 @@ const (
 	kindChanged  kind = 5 // something was committed that the feed should look at now
 	kindBeat     kind = 6 // a node is there
 	kindProbe    kind = 7 // a hint to oneself
+	kindPresence kind = 8 // a user's devices came or went
+	kindWatch    kind = 9 // whom a device's stream is to tell the presence of
 )
 
 // Fields of a hint, encoded as a protobuf message by hand: there is no API in it.
@@ -32,9 +34,9 @@ const (
 	fieldSession = 4
 	fieldSeq     = 5 // head; of a probe its number
 	fieldUser    = 6
-	fieldDevice  = 7 // that is left out
+	fieldDevice  = 7 // that is left out, or that is meant
 	fieldEntry   = 8 // repeated: an encoded parley.v1.Message
-	fieldEvent   = 9 // an encoded parley.v1.Event
+	fieldEvent   = 9 // an encoded parley.v1.Event; of kindWatch a WatchPresenceResponse
 )
 
 // maxPayload is the size of entries up to which a hint carries them; past it receivers read them back.

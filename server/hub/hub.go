@@ -42,6 +42,8 @@ type Stream interface {
 type Interest interface {
 	WantSession(id uuid.UUID, here bool)
 	WantUser(id string, here bool)
+	// Online: a stream of a device came or ended.
+	Online(userID, deviceID string, here bool)
 }
 
 // nobody is the Interest of a hub that nobody asks.
@@ -49,6 +51,7 @@ type nobody struct{}
 
 func (nobody) WantSession(uuid.UUID, bool) {}
 func (nobody) WantUser(string, bool)       {}
+func (nobody) Online(string, string, bool) {}
 
 const shards = 64
 
@@ -207,6 +210,7 @@ func (h *Hub) AttachUser(userID string, st Stream) {
 	if len(s.m[userID]) == 1 {
 		h.interest.WantUser(userID, true)
 	}
+	h.interest.Online(userID, st.DeviceID(), true)
 }
 
 // DetachUser removes a stream.
@@ -217,6 +221,7 @@ func (h *Hub) DetachUser(userID string, st Stream) {
 	list := s.m[userID]
 	for i, have := range list {
 		if have == st {
+			h.interest.Online(userID, st.DeviceID(), false)
 			if len(list) == 1 {
 				delete(s.m, userID)
 				h.interest.WantUser(userID, false)
@@ -255,4 +260,24 @@ func (h *Hub) NotifyUser(userID, exceptDevice string, ev *parleyv1.Event) {
 			st.Notify(ev)
 		}
 	}
+}
+
+// NotifyDevice gives an event to the streams of one device here, of which there may be two while a newer one takes over.
+// It never blocks.
+func (h *Hub) NotifyDevice(userID, deviceID string, ev *parleyv1.Event) {
+	for _, st := range h.Streams(userID) {
+		if st.DeviceID() == deviceID {
+			st.Notify(ev)
+		}
+	}
+}
+
+// Has reports whether a device has a stream here.
+func (h *Hub) Has(userID, deviceID string) bool {
+	for _, st := range h.Streams(userID) {
+		if st.DeviceID() == deviceID {
+			return true
+		}
+	}
+	return false
 }

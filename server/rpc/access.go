@@ -69,6 +69,9 @@ var declared = map[string]access{
 	parleyv1connect.SyncServiceAckProcedure:         user,
 	parleyv1connect.SyncServiceSendSignalProcedure:  user,
 
+	parleyv1connect.PresenceServiceGetPresenceProcedure:   user,
+	parleyv1connect.PresenceServiceWatchPresenceProcedure: user,
+
 	parleyv1connect.AdminServiceCreateTokenProcedure:    admin,
 	parleyv1connect.AdminServiceUpsertUserProcedure:     admin,
 	parleyv1connect.AdminServiceDeactivateUserProcedure: admin,
@@ -83,6 +86,7 @@ var serviceFiles = []protoreflect.FileDescriptor{
 	parleyv1.File_parley_v1_message_service_proto,
 	parleyv1.File_parley_v1_state_service_proto,
 	parleyv1.File_parley_v1_sync_service_proto,
+	parleyv1.File_parley_v1_presence_service_proto,
 	parleyv1.File_parley_v1_admin_service_proto,
 }
 

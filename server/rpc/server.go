@@ -29,6 +29,7 @@ type Services struct {
 	Message  parleyv1connect.MessageServiceHandler
 	State    parleyv1connect.StateServiceHandler
 	Sync     parleyv1connect.SyncServiceHandler
+	Presence parleyv1connect.PresenceServiceHandler
 	Admin    parleyv1connect.AdminServiceHandler
 }
 
@@ -128,6 +129,7 @@ func (s Services) mount(opts ...connect.HandlerOption) map[string]http.Handler {
 	add(parleyv1connect.NewMessageServiceHandler(s.Message, opts...))
 	add(parleyv1connect.NewStateServiceHandler(s.State, opts...))
 	add(parleyv1connect.NewSyncServiceHandler(s.Sync, opts...))
+	add(parleyv1connect.NewPresenceServiceHandler(s.Presence, opts...))
 	add(parleyv1connect.NewAdminServiceHandler(s.Admin, opts...))
 	return out
 }

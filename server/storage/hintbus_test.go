@@ -28,6 +28,9 @@ func (*listener) Signal(uuid.UUID, *parleyv1.Event)    {}
 func (*listener) User(string, string, *parleyv1.Event) {}
 func (*listener) Changed()                             {}
 
+func (*listener) PresenceChanged(string)                     {}
+func (*listener) Watch(string, string, []*parleyv1.Presence) {}
+
 func startHints(t *testing.T, url, epoch string) (*hints.Hints, *listener) {
 	t.Helper()
 	client, err := storage.OpenRedis(url)

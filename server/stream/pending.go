@@ -26,6 +26,8 @@ func (p *pending) add(ev *parleyv1.Event) {
 		key = "session " + k.Session.GetSession().GetSessionId()
 	case *parleyv1.Event_Relation:
 		key = "relation " + k.Relation.GetRelation().GetUserId()
+	case *parleyv1.Event_Presence:
+		key = "presence " + k.Presence.GetPresence().GetUserId()
 	case *parleyv1.Event_Signal:
 		if p.signals >= maxSignals {
 			return

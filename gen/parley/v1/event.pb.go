@@ -97,6 +97,7 @@ type Event struct {
 	//	*Event_Heartbeat
 	//	*Event_Skipped
 	//	*Event_Opened
+	//	*Event_Presence
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -229,6 +230,15 @@ func (x *Event) GetOpened() *Opened {
 	return nil
 }
 
+func (x *Event) GetPresence() *PresenceEvent {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_Presence); ok {
+			return x.Presence
+		}
+	}
+	return nil
+}
+
 type isEvent_Kind interface {
 	isEvent_Kind()
 }
@@ -283,6 +293,11 @@ type Event_Opened struct {
 	Opened *Opened `protobuf:"bytes,10,opt,name=opened,proto3,oneof"`
 }
 
+type Event_Presence struct {
+	// Somebody that the device watches came online or went.
+	Presence *PresenceEvent `protobuf:"bytes,11,opt,name=presence,proto3,oneof"`
+}
+
 func (*Event_Message) isEvent_Kind() {}
 
 func (*Event_State) isEvent_Kind() {}
@@ -302,6 +317,8 @@ func (*Event_Heartbeat) isEvent_Kind() {}
 func (*Event_Skipped) isEvent_Kind() {}
 
 func (*Event_Opened) isEvent_Kind() {}
+
+func (*Event_Presence) isEvent_Kind() {}
 
 // The stream is open. Always the first event.
 type Opened struct {
@@ -513,6 +530,52 @@ func (x *SessionEvent) GetSession() *Session {
 	return nil
 }
 
+// Somebody that the device watches (PresenceService.WatchPresence) came online or went. Later events replace earlier ones.
+type PresenceEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What they are now.
+	Presence      *Presence `protobuf:"bytes,1,opt,name=presence,proto3" json:"presence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PresenceEvent) Reset() {
+	*x = PresenceEvent{}
+	mi := &file_parley_v1_event_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PresenceEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PresenceEvent) ProtoMessage() {}
+
+func (x *PresenceEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_event_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PresenceEvent.ProtoReflect.Descriptor instead.
+func (*PresenceEvent) Descriptor() ([]byte, []int) {
+	return file_parley_v1_event_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *PresenceEvent) GetPresence() *Presence {
+	if x != nil {
+		return x.Presence
+	}
+	return nil
+}
+
 // A relation of the user changed.
 type RelationEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -524,7 +587,7 @@ type RelationEvent struct {
 
 func (x *RelationEvent) Reset() {
 	*x = RelationEvent{}
-	mi := &file_parley_v1_event_proto_msgTypes[4]
+	mi := &file_parley_v1_event_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -536,7 +599,7 @@ func (x *RelationEvent) String() string {
 func (*RelationEvent) ProtoMessage() {}
 
 func (x *RelationEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_event_proto_msgTypes[4]
+	mi := &file_parley_v1_event_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -549,7 +612,7 @@ func (x *RelationEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelationEvent.ProtoReflect.Descriptor instead.
 func (*RelationEvent) Descriptor() ([]byte, []int) {
-	return file_parley_v1_event_proto_rawDescGZIP(), []int{4}
+	return file_parley_v1_event_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RelationEvent) GetRelation() *Relation {
@@ -576,7 +639,7 @@ type SignalEvent struct {
 
 func (x *SignalEvent) Reset() {
 	*x = SignalEvent{}
-	mi := &file_parley_v1_event_proto_msgTypes[5]
+	mi := &file_parley_v1_event_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +651,7 @@ func (x *SignalEvent) String() string {
 func (*SignalEvent) ProtoMessage() {}
 
 func (x *SignalEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_event_proto_msgTypes[5]
+	mi := &file_parley_v1_event_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +664,7 @@ func (x *SignalEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalEvent.ProtoReflect.Descriptor instead.
 func (*SignalEvent) Descriptor() ([]byte, []int) {
-	return file_parley_v1_event_proto_rawDescGZIP(), []int{5}
+	return file_parley_v1_event_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SignalEvent) GetSessionId() string {
@@ -648,7 +711,7 @@ type Signal struct {
 
 func (x *Signal) Reset() {
 	*x = Signal{}
-	mi := &file_parley_v1_event_proto_msgTypes[6]
+	mi := &file_parley_v1_event_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -660,7 +723,7 @@ func (x *Signal) String() string {
 func (*Signal) ProtoMessage() {}
 
 func (x *Signal) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_event_proto_msgTypes[6]
+	mi := &file_parley_v1_event_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -673,7 +736,7 @@ func (x *Signal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Signal.ProtoReflect.Descriptor instead.
 func (*Signal) Descriptor() ([]byte, []int) {
-	return file_parley_v1_event_proto_rawDescGZIP(), []int{6}
+	return file_parley_v1_event_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Signal) GetKind() isSignal_Kind {
@@ -730,7 +793,7 @@ type Typing struct {
 
 func (x *Typing) Reset() {
 	*x = Typing{}
-	mi := &file_parley_v1_event_proto_msgTypes[7]
+	mi := &file_parley_v1_event_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -742,7 +805,7 @@ func (x *Typing) String() string {
 func (*Typing) ProtoMessage() {}
 
 func (x *Typing) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_event_proto_msgTypes[7]
+	mi := &file_parley_v1_event_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -755,7 +818,7 @@ func (x *Typing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Typing.ProtoReflect.Descriptor instead.
 func (*Typing) Descriptor() ([]byte, []int) {
-	return file_parley_v1_event_proto_rawDescGZIP(), []int{7}
+	return file_parley_v1_event_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Typing) GetIsTyping() bool {
@@ -776,7 +839,7 @@ type CaughtUp struct {
 
 func (x *CaughtUp) Reset() {
 	*x = CaughtUp{}
-	mi := &file_parley_v1_event_proto_msgTypes[8]
+	mi := &file_parley_v1_event_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +851,7 @@ func (x *CaughtUp) String() string {
 func (*CaughtUp) ProtoMessage() {}
 
 func (x *CaughtUp) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_event_proto_msgTypes[8]
+	mi := &file_parley_v1_event_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +864,7 @@ func (x *CaughtUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaughtUp.ProtoReflect.Descriptor instead.
 func (*CaughtUp) Descriptor() ([]byte, []int) {
-	return file_parley_v1_event_proto_rawDescGZIP(), []int{8}
+	return file_parley_v1_event_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CaughtUp) GetUnreadTotal() int64 {
@@ -827,7 +890,7 @@ type Resync struct {
 
 func (x *Resync) Reset() {
 	*x = Resync{}
-	mi := &file_parley_v1_event_proto_msgTypes[9]
+	mi := &file_parley_v1_event_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +902,7 @@ func (x *Resync) String() string {
 func (*Resync) ProtoMessage() {}
 
 func (x *Resync) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_event_proto_msgTypes[9]
+	mi := &file_parley_v1_event_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +915,7 @@ func (x *Resync) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resync.ProtoReflect.Descriptor instead.
 func (*Resync) Descriptor() ([]byte, []int) {
-	return file_parley_v1_event_proto_rawDescGZIP(), []int{9}
+	return file_parley_v1_event_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Resync) GetReason() ResyncReason {
@@ -885,7 +948,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_parley_v1_event_proto_msgTypes[10]
+	mi := &file_parley_v1_event_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +960,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_event_proto_msgTypes[10]
+	mi := &file_parley_v1_event_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +973,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_parley_v1_event_proto_rawDescGZIP(), []int{10}
+	return file_parley_v1_event_proto_rawDescGZIP(), []int{11}
 }
 
 // The seqs from from_seq to to_seq are left out: before a limited backlog, or between two memberships.
@@ -928,7 +991,7 @@ type Skipped struct {
 
 func (x *Skipped) Reset() {
 	*x = Skipped{}
-	mi := &file_parley_v1_event_proto_msgTypes[11]
+	mi := &file_parley_v1_event_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1003,7 @@ func (x *Skipped) String() string {
 func (*Skipped) ProtoMessage() {}
 
 func (x *Skipped) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_event_proto_msgTypes[11]
+	mi := &file_parley_v1_event_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1016,7 @@ func (x *Skipped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Skipped.ProtoReflect.Descriptor instead.
 func (*Skipped) Descriptor() ([]byte, []int) {
-	return file_parley_v1_event_proto_rawDescGZIP(), []int{11}
+	return file_parley_v1_event_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Skipped) GetSessionId() string {
@@ -981,7 +1044,7 @@ var File_parley_v1_event_proto protoreflect.FileDescriptor
 
 const file_parley_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x15parley/v1/event.proto\x12\tparley.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17parley/v1/message.proto\x1a\x18parley/v1/relation.proto\x1a\x17parley/v1/session.proto\"\x81\x04\n" +
+	"\x15parley/v1/event.proto\x12\tparley.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17parley/v1/message.proto\x1a\x18parley/v1/presence.proto\x1a\x18parley/v1/relation.proto\x1a\x17parley/v1/session.proto\"\xb9\x04\n" +
 	"\x05Event\x12.\n" +
 	"\amessage\x18\x01 \x01(\v2\x12.parley.v1.MessageH\x00R\amessage\x12-\n" +
 	"\x05state\x18\x02 \x01(\v2\x15.parley.v1.StateEventH\x00R\x05state\x123\n" +
@@ -993,7 +1056,8 @@ const file_parley_v1_event_proto_rawDesc = "" +
 	"\theartbeat\x18\b \x01(\v2\x14.parley.v1.HeartbeatH\x00R\theartbeat\x12.\n" +
 	"\askipped\x18\t \x01(\v2\x12.parley.v1.SkippedH\x00R\askipped\x12+\n" +
 	"\x06opened\x18\n" +
-	" \x01(\v2\x11.parley.v1.OpenedH\x00R\x06openedB\x06\n" +
+	" \x01(\v2\x11.parley.v1.OpenedH\x00R\x06opened\x126\n" +
+	"\bpresence\x18\v \x01(\v2\x18.parley.v1.PresenceEventH\x00R\bpresenceB\x06\n" +
 	"\x04kind\"h\n" +
 	"\x06Opened\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12H\n" +
@@ -1011,6 +1075,8 @@ const file_parley_v1_event_proto_rawDesc = "" +
 	"\x06reload\x18\b \x01(\bR\x06reload\"<\n" +
 	"\fSessionEvent\x12,\n" +
 	"\asession\x18\x01 \x01(\v2\x12.parley.v1.SessionR\asession\"@\n" +
+	"\rPresenceEvent\x12/\n" +
+	"\bpresence\x18\x01 \x01(\v2\x13.parley.v1.PresenceR\bpresence\"@\n" +
 	"\rRelationEvent\x12/\n" +
 	"\brelation\x18\x01 \x01(\v2\x13.parley.v1.RelationR\brelation\"\x9e\x01\n" +
 	"\vSignalEvent\x12\x1d\n" +
@@ -1060,50 +1126,54 @@ func file_parley_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_parley_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_parley_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_parley_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_parley_v1_event_proto_goTypes = []any{
 	(ResyncReason)(0),           // 0: parley.v1.ResyncReason
 	(*Event)(nil),               // 1: parley.v1.Event
 	(*Opened)(nil),              // 2: parley.v1.Opened
 	(*StateEvent)(nil),          // 3: parley.v1.StateEvent
 	(*SessionEvent)(nil),        // 4: parley.v1.SessionEvent
-	(*RelationEvent)(nil),       // 5: parley.v1.RelationEvent
-	(*SignalEvent)(nil),         // 6: parley.v1.SignalEvent
-	(*Signal)(nil),              // 7: parley.v1.Signal
-	(*Typing)(nil),              // 8: parley.v1.Typing
-	(*CaughtUp)(nil),            // 9: parley.v1.CaughtUp
-	(*Resync)(nil),              // 10: parley.v1.Resync
-	(*Heartbeat)(nil),           // 11: parley.v1.Heartbeat
-	(*Skipped)(nil),             // 12: parley.v1.Skipped
-	(*Message)(nil),             // 13: parley.v1.Message
-	(*durationpb.Duration)(nil), // 14: google.protobuf.Duration
-	(*Session)(nil),             // 15: parley.v1.Session
-	(*Relation)(nil),            // 16: parley.v1.Relation
-	(*Custom)(nil),              // 17: parley.v1.Custom
+	(*PresenceEvent)(nil),       // 5: parley.v1.PresenceEvent
+	(*RelationEvent)(nil),       // 6: parley.v1.RelationEvent
+	(*SignalEvent)(nil),         // 7: parley.v1.SignalEvent
+	(*Signal)(nil),              // 8: parley.v1.Signal
+	(*Typing)(nil),              // 9: parley.v1.Typing
+	(*CaughtUp)(nil),            // 10: parley.v1.CaughtUp
+	(*Resync)(nil),              // 11: parley.v1.Resync
+	(*Heartbeat)(nil),           // 12: parley.v1.Heartbeat
+	(*Skipped)(nil),             // 13: parley.v1.Skipped
+	(*Message)(nil),             // 14: parley.v1.Message
+	(*durationpb.Duration)(nil), // 15: google.protobuf.Duration
+	(*Session)(nil),             // 16: parley.v1.Session
+	(*Presence)(nil),            // 17: parley.v1.Presence
+	(*Relation)(nil),            // 18: parley.v1.Relation
+	(*Custom)(nil),              // 19: parley.v1.Custom
 }
 var file_parley_v1_event_proto_depIdxs = []int32{
-	13, // 0: parley.v1.Event.message:type_name -> parley.v1.Message
+	14, // 0: parley.v1.Event.message:type_name -> parley.v1.Message
 	3,  // 1: parley.v1.Event.state:type_name -> parley.v1.StateEvent
 	4,  // 2: parley.v1.Event.session:type_name -> parley.v1.SessionEvent
-	5,  // 3: parley.v1.Event.relation:type_name -> parley.v1.RelationEvent
-	6,  // 4: parley.v1.Event.signal:type_name -> parley.v1.SignalEvent
-	9,  // 5: parley.v1.Event.caught_up:type_name -> parley.v1.CaughtUp
-	10, // 6: parley.v1.Event.resync:type_name -> parley.v1.Resync
-	11, // 7: parley.v1.Event.heartbeat:type_name -> parley.v1.Heartbeat
-	12, // 8: parley.v1.Event.skipped:type_name -> parley.v1.Skipped
+	6,  // 3: parley.v1.Event.relation:type_name -> parley.v1.RelationEvent
+	7,  // 4: parley.v1.Event.signal:type_name -> parley.v1.SignalEvent
+	10, // 5: parley.v1.Event.caught_up:type_name -> parley.v1.CaughtUp
+	11, // 6: parley.v1.Event.resync:type_name -> parley.v1.Resync
+	12, // 7: parley.v1.Event.heartbeat:type_name -> parley.v1.Heartbeat
+	13, // 8: parley.v1.Event.skipped:type_name -> parley.v1.Skipped
 	2,  // 9: parley.v1.Event.opened:type_name -> parley.v1.Opened
-	14, // 10: parley.v1.Opened.heartbeat_interval:type_name -> google.protobuf.Duration
-	15, // 11: parley.v1.SessionEvent.session:type_name -> parley.v1.Session
-	16, // 12: parley.v1.RelationEvent.relation:type_name -> parley.v1.Relation
-	7,  // 13: parley.v1.SignalEvent.signal:type_name -> parley.v1.Signal
-	8,  // 14: parley.v1.Signal.typing:type_name -> parley.v1.Typing
-	17, // 15: parley.v1.Signal.custom:type_name -> parley.v1.Custom
-	0,  // 16: parley.v1.Resync.reason:type_name -> parley.v1.ResyncReason
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	5,  // 10: parley.v1.Event.presence:type_name -> parley.v1.PresenceEvent
+	15, // 11: parley.v1.Opened.heartbeat_interval:type_name -> google.protobuf.Duration
+	16, // 12: parley.v1.SessionEvent.session:type_name -> parley.v1.Session
+	17, // 13: parley.v1.PresenceEvent.presence:type_name -> parley.v1.Presence
+	18, // 14: parley.v1.RelationEvent.relation:type_name -> parley.v1.Relation
+	8,  // 15: parley.v1.SignalEvent.signal:type_name -> parley.v1.Signal
+	9,  // 16: parley.v1.Signal.typing:type_name -> parley.v1.Typing
+	19, // 17: parley.v1.Signal.custom:type_name -> parley.v1.Custom
+	0,  // 18: parley.v1.Resync.reason:type_name -> parley.v1.ResyncReason
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_parley_v1_event_proto_init() }
@@ -1112,6 +1182,7 @@ func file_parley_v1_event_proto_init() {
 		return
 	}
 	file_parley_v1_message_proto_init()
+	file_parley_v1_presence_proto_init()
 	file_parley_v1_relation_proto_init()
 	file_parley_v1_session_proto_init()
 	file_parley_v1_event_proto_msgTypes[0].OneofWrappers = []any{
@@ -1125,8 +1196,9 @@ func file_parley_v1_event_proto_init() {
 		(*Event_Heartbeat)(nil),
 		(*Event_Skipped)(nil),
 		(*Event_Opened)(nil),
+		(*Event_Presence)(nil),
 	}
-	file_parley_v1_event_proto_msgTypes[6].OneofWrappers = []any{
+	file_parley_v1_event_proto_msgTypes[7].OneofWrappers = []any{
 		(*Signal_Typing)(nil),
 		(*Signal_Custom)(nil),
 	}
@@ -1136,7 +1208,7 @@ func file_parley_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_parley_v1_event_proto_rawDesc), len(file_parley_v1_event_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -114,3 +114,6 @@ func (b bearer) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.
 func (c *Client) Admin() parleyv1connect.AdminServiceClient {
 	return parleyv1connect.NewAdminServiceClient(c.HTTP, c.s.URL, connect.WithInterceptors(bearer(c.Token)))
 }
+
+// Bearer puts a token on all calls of a client.
+func Bearer(token string) connect.ClientOption { return connect.WithInterceptors(bearer(token)) }

@@ -8,6 +8,8 @@ import type { Duration } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration } from "@bufbuild/protobuf/wkt";
 import type { Custom, Message as Message$1 } from "./message_pb.js";
 import { file_parley_v1_message } from "./message_pb.js";
+import type { Presence } from "./presence_pb.js";
+import { file_parley_v1_presence } from "./presence_pb.js";
 import type { Relation } from "./relation_pb.js";
 import { file_parley_v1_relation } from "./relation_pb.js";
 import type { Session } from "./session_pb.js";
@@ -18,7 +20,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file parley/v1/event.proto.
  */
 export const file_parley_v1_event: GenFile = /*@__PURE__*/
-  fileDesc("ChVwYXJsZXkvdjEvZXZlbnQucHJvdG8SCXBhcmxleS52MSKoAwoFRXZlbnQSJQoHbWVzc2FnZRgBIAEoCzISLnBhcmxleS52MS5NZXNzYWdlSAASJgoFc3RhdGUYAiABKAsyFS5wYXJsZXkudjEuU3RhdGVFdmVudEgAEioKB3Nlc3Npb24YAyABKAsyFy5wYXJsZXkudjEuU2Vzc2lvbkV2ZW50SAASLAoIcmVsYXRpb24YBCABKAsyGC5wYXJsZXkudjEuUmVsYXRpb25FdmVudEgAEigKBnNpZ25hbBgFIAEoCzIWLnBhcmxleS52MS5TaWduYWxFdmVudEgAEigKCWNhdWdodF91cBgGIAEoCzITLnBhcmxleS52MS5DYXVnaHRVcEgAEiMKBnJlc3luYxgHIAEoCzIRLnBhcmxleS52MS5SZXN5bmNIABIpCgloZWFydGJlYXQYCCABKAsyFC5wYXJsZXkudjEuSGVhcnRiZWF0SAASJQoHc2tpcHBlZBgJIAEoCzISLnBhcmxleS52MS5Ta2lwcGVkSAASIwoGb3BlbmVkGAogASgLMhEucGFybGV5LnYxLk9wZW5lZEgAQgYKBGtpbmQiTgoGT3BlbmVkEg0KBWVwb2NoGAEgASgJEjUKEmhlYXJ0YmVhdF9pbnRlcnZhbBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiKqAQoKU3RhdGVFdmVudBISCgpzZXNzaW9uX2lkGAEgASgJEhAKCHJlYWRfc2VxGAIgASgDEhYKDmRlbGV0ZWRfdG9fc2VxGAMgASgDEhUKDW1hcmtlZF91bnJlYWQYBCABKAgSEQoJcmVhZF9zZXFzGAUgAygDEhQKDGRlbGV0ZWRfc2VxcxgGIAMoAxIOCgZ1bnJlYWQYByABKAMSDgoGcmVsb2FkGAggASgIIjMKDFNlc3Npb25FdmVudBIjCgdzZXNzaW9uGAEgASgLMhIucGFybGV5LnYxLlNlc3Npb24iNgoNUmVsYXRpb25FdmVudBIlCghyZWxhdGlvbhgBIAEoCzITLnBhcmxleS52MS5SZWxhdGlvbiJxCgtTaWduYWxFdmVudBISCgpzZXNzaW9uX2lkGAEgASgJEhEKCXNlbmRlcl9pZBgCIAEoCRIYChBzZW5kZXJfZGV2aWNlX2lkGAMgASgJEiEKBnNpZ25hbBgEIAEoCzIRLnBhcmxleS52MS5TaWduYWwiWgoGU2lnbmFsEiMKBnR5cGluZxgBIAEoCzIRLnBhcmxleS52MS5UeXBpbmdIABIjCgZjdXN0b20YAiABKAsyES5wYXJsZXkudjEuQ3VzdG9tSABCBgoEa2luZCIbCgZUeXBpbmcSEQoJaXNfdHlwaW5nGAEgASgIIiAKCENhdWdodFVwEhQKDHVucmVhZF90b3RhbBgBIAEoAyJUCgZSZXN5bmMSJwoGcmVhc29uGAEgASgOMhcucGFybGV5LnYxLlJlc3luY1JlYXNvbhISCgpzZXNzaW9uX2lkGAIgASgJEg0KBWVwb2NoGAMgASgJIgsKCUhlYXJ0YmVhdCI/CgdTa2lwcGVkEhIKCnNlc3Npb25faWQYASABKAkSEAoIZnJvbV9zZXEYAiABKAMSDgoGdG9fc2VxGAMgASgDKpsBCgxSZXN5bmNSZWFzb24SHQoZUkVTWU5DX1JFQVNPTl9VTlNQRUNJRklFRBAAEh8KG1JFU1lOQ19SRUFTT05fRVBPQ0hfQ0hBTkdFRBABEiQKIFJFU1lOQ19SRUFTT05fQ1VSU09SX0JFWU9ORF9IRUFEEAISJQohUkVTWU5DX1JFQVNPTl9TRVNTSU9OX1VOQVZBSUxBQkxFEANClAEKDWNvbS5wYXJsZXkudjFCCkV2ZW50UHJvdG9QAVoyZ2l0aHViLmNvbS9wYXJsZXktaW0vcGFybGV5L2dlbi9wYXJsZXkvdjE7cGFybGV5djGiAgNQWFiqAglQYXJsZXkuVjHKAglQYXJsZXlcVjHiAhVQYXJsZXlcVjFcR1BCTWV0YWRhdGHqAgpQYXJsZXk6OlYxYgZwcm90bzM", [file_google_protobuf_duration, file_parley_v1_message, file_parley_v1_relation, file_parley_v1_session]);
+  fileDesc("ChVwYXJsZXkvdjEvZXZlbnQucHJvdG8SCXBhcmxleS52MSLWAwoFRXZlbnQSJQoHbWVzc2FnZRgBIAEoCzISLnBhcmxleS52MS5NZXNzYWdlSAASJgoFc3RhdGUYAiABKAsyFS5wYXJsZXkudjEuU3RhdGVFdmVudEgAEioKB3Nlc3Npb24YAyABKAsyFy5wYXJsZXkudjEuU2Vzc2lvbkV2ZW50SAASLAoIcmVsYXRpb24YBCABKAsyGC5wYXJsZXkudjEuUmVsYXRpb25FdmVudEgAEigKBnNpZ25hbBgFIAEoCzIWLnBhcmxleS52MS5TaWduYWxFdmVudEgAEigKCWNhdWdodF91cBgGIAEoCzITLnBhcmxleS52MS5DYXVnaHRVcEgAEiMKBnJlc3luYxgHIAEoCzIRLnBhcmxleS52MS5SZXN5bmNIABIpCgloZWFydGJlYXQYCCABKAsyFC5wYXJsZXkudjEuSGVhcnRiZWF0SAASJQoHc2tpcHBlZBgJIAEoCzISLnBhcmxleS52MS5Ta2lwcGVkSAASIwoGb3BlbmVkGAogASgLMhEucGFybGV5LnYxLk9wZW5lZEgAEiwKCHByZXNlbmNlGAsgASgLMhgucGFybGV5LnYxLlByZXNlbmNlRXZlbnRIAEIGCgRraW5kIk4KBk9wZW5lZBINCgVlcG9jaBgBIAEoCRI1ChJoZWFydGJlYXRfaW50ZXJ2YWwYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iqgEKClN0YXRlRXZlbnQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIQCghyZWFkX3NlcRgCIAEoAxIWCg5kZWxldGVkX3RvX3NlcRgDIAEoAxIVCg1tYXJrZWRfdW5yZWFkGAQgASgIEhEKCXJlYWRfc2VxcxgFIAMoAxIUCgxkZWxldGVkX3NlcXMYBiADKAMSDgoGdW5yZWFkGAcgASgDEg4KBnJlbG9hZBgIIAEoCCIzCgxTZXNzaW9uRXZlbnQSIwoHc2Vzc2lvbhgBIAEoCzISLnBhcmxleS52MS5TZXNzaW9uIjYKDVByZXNlbmNlRXZlbnQSJQoIcHJlc2VuY2UYASABKAsyEy5wYXJsZXkudjEuUHJlc2VuY2UiNgoNUmVsYXRpb25FdmVudBIlCghyZWxhdGlvbhgBIAEoCzITLnBhcmxleS52MS5SZWxhdGlvbiJxCgtTaWduYWxFdmVudBISCgpzZXNzaW9uX2lkGAEgASgJEhEKCXNlbmRlcl9pZBgCIAEoCRIYChBzZW5kZXJfZGV2aWNlX2lkGAMgASgJEiEKBnNpZ25hbBgEIAEoCzIRLnBhcmxleS52MS5TaWduYWwiWgoGU2lnbmFsEiMKBnR5cGluZxgBIAEoCzIRLnBhcmxleS52MS5UeXBpbmdIABIjCgZjdXN0b20YAiABKAsyES5wYXJsZXkudjEuQ3VzdG9tSABCBgoEa2luZCIbCgZUeXBpbmcSEQoJaXNfdHlwaW5nGAEgASgIIiAKCENhdWdodFVwEhQKDHVucmVhZF90b3RhbBgBIAEoAyJUCgZSZXN5bmMSJwoGcmVhc29uGAEgASgOMhcucGFybGV5LnYxLlJlc3luY1JlYXNvbhISCgpzZXNzaW9uX2lkGAIgASgJEg0KBWVwb2NoGAMgASgJIgsKCUhlYXJ0YmVhdCI/CgdTa2lwcGVkEhIKCnNlc3Npb25faWQYASABKAkSEAoIZnJvbV9zZXEYAiABKAMSDgoGdG9fc2VxGAMgASgDKpsBCgxSZXN5bmNSZWFzb24SHQoZUkVTWU5DX1JFQVNPTl9VTlNQRUNJRklFRBAAEh8KG1JFU1lOQ19SRUFTT05fRVBPQ0hfQ0hBTkdFRBABEiQKIFJFU1lOQ19SRUFTT05fQ1VSU09SX0JFWU9ORF9IRUFEEAISJQohUkVTWU5DX1JFQVNPTl9TRVNTSU9OX1VOQVZBSUxBQkxFEANClAEKDWNvbS5wYXJsZXkudjFCCkV2ZW50UHJvdG9QAVoyZ2l0aHViLmNvbS9wYXJsZXktaW0vcGFybGV5L2dlbi9wYXJsZXkvdjE7cGFybGV5djGiAgNQWFiqAglQYXJsZXkuVjHKAglQYXJsZXlcVjHiAhVQYXJsZXlcVjFcR1BCTWV0YWRhdGHqAgpQYXJsZXk6OlYxYgZwcm90bzM", [file_google_protobuf_duration, file_parley_v1_message, file_parley_v1_presence, file_parley_v1_relation, file_parley_v1_session]);
 
 /**
  * One thing that a stream tells its device.
@@ -111,6 +113,14 @@ export type Event = Message<"parley.v1.Event"> & {
      */
     value: Opened;
     case: "opened";
+  } | {
+    /**
+     * Somebody that the device watches came online or went.
+     *
+     * @generated from field: parley.v1.PresenceEvent presence = 11;
+     */
+    value: PresenceEvent;
+    case: "presence";
   } | { case: undefined; value?: undefined };
 };
 
@@ -241,6 +251,27 @@ export const SessionEventSchema: GenMessage<SessionEvent> = /*@__PURE__*/
   messageDesc(file_parley_v1_event, 3);
 
 /**
+ * Somebody that the device watches (PresenceService.WatchPresence) came online or went. Later events replace earlier ones.
+ *
+ * @generated from message parley.v1.PresenceEvent
+ */
+export type PresenceEvent = Message<"parley.v1.PresenceEvent"> & {
+  /**
+   * What they are now.
+   *
+   * @generated from field: parley.v1.Presence presence = 1;
+   */
+  presence?: Presence | undefined;
+};
+
+/**
+ * Describes the message parley.v1.PresenceEvent.
+ * Use `create(PresenceEventSchema)` to create a new message.
+ */
+export const PresenceEventSchema: GenMessage<PresenceEvent> = /*@__PURE__*/
+  messageDesc(file_parley_v1_event, 4);
+
+/**
  * A relation of the user changed.
  *
  * @generated from message parley.v1.RelationEvent
@@ -259,7 +290,7 @@ export type RelationEvent = Message<"parley.v1.RelationEvent"> & {
  * Use `create(RelationEventSchema)` to create a new message.
  */
 export const RelationEventSchema: GenMessage<RelationEvent> = /*@__PURE__*/
-  messageDesc(file_parley_v1_event, 4);
+  messageDesc(file_parley_v1_event, 5);
 
 /**
  * Something ephemeral from another device. Not stored, may be lost, has no seq.
@@ -301,7 +332,7 @@ export type SignalEvent = Message<"parley.v1.SignalEvent"> & {
  * Use `create(SignalEventSchema)` to create a new message.
  */
 export const SignalEventSchema: GenMessage<SignalEvent> = /*@__PURE__*/
-  messageDesc(file_parley_v1_event, 5);
+  messageDesc(file_parley_v1_event, 6);
 
 /**
  * Something ephemeral.
@@ -338,7 +369,7 @@ export type Signal = Message<"parley.v1.Signal"> & {
  * Use `create(SignalSchema)` to create a new message.
  */
 export const SignalSchema: GenMessage<Signal> = /*@__PURE__*/
-  messageDesc(file_parley_v1_event, 6);
+  messageDesc(file_parley_v1_event, 7);
 
 /**
  * Typing began or ended. Receivers let it lapse after 10 s without a repeat.
@@ -359,7 +390,7 @@ export type Typing = Message<"parley.v1.Typing"> & {
  * Use `create(TypingSchema)` to create a new message.
  */
 export const TypingSchema: GenMessage<Typing> = /*@__PURE__*/
-  messageDesc(file_parley_v1_event, 7);
+  messageDesc(file_parley_v1_event, 8);
 
 /**
  * Everything that was committed before the stream opened has been sent.
@@ -380,7 +411,7 @@ export type CaughtUp = Message<"parley.v1.CaughtUp"> & {
  * Use `create(CaughtUpSchema)` to create a new message.
  */
 export const CaughtUpSchema: GenMessage<CaughtUp> = /*@__PURE__*/
-  messageDesc(file_parley_v1_event, 8);
+  messageDesc(file_parley_v1_event, 9);
 
 /**
  * The client must drop its cursors and what it holds of the named session (or of all) and take what follows, on this
@@ -416,7 +447,7 @@ export type Resync = Message<"parley.v1.Resync"> & {
  * Use `create(ResyncSchema)` to create a new message.
  */
 export const ResyncSchema: GenMessage<Resync> = /*@__PURE__*/
-  messageDesc(file_parley_v1_event, 9);
+  messageDesc(file_parley_v1_event, 10);
 
 /**
  * The stream is alive; sent when nothing else was for a while.
@@ -431,7 +462,7 @@ export type Heartbeat = Message<"parley.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_parley_v1_event, 10);
+  messageDesc(file_parley_v1_event, 11);
 
 /**
  * The seqs from from_seq to to_seq are left out: before a limited backlog, or between two memberships.
@@ -466,7 +497,7 @@ export type Skipped = Message<"parley.v1.Skipped"> & {
  * Use `create(SkippedSchema)` to create a new message.
  */
 export const SkippedSchema: GenMessage<Skipped> = /*@__PURE__*/
-  messageDesc(file_parley_v1_event, 11);
+  messageDesc(file_parley_v1_event, 12);
 
 /**
  * Why a client must start afresh.
