@@ -175,6 +175,147 @@ CREATE TABLE commit_log (
 );
 CREATE INDEX commit_log_xid ON commit_log (xid);
 
+-- One group commit, called after what made its sessions in the same transaction: judges every item by itself under the
+-- locks of the sessions, gives seqs to those that pass, and writes them. A function, because each of its statements has a
+-- snapshot of its own (READ COMMITTED) and yet they pass arrays on without a round trip in between.
+--
+-- session_ids are the batch's sessions, each once, ascending: the order of the locks, so that two batches never wait for
+-- each other crosswise. user_ids and device_ids are its senders, each pair once. Item i goes to session_ids[slots[i]], is
+-- from sender senders[i] and is the nths[i]th of the counts[slots[i]] items of its session. peers[i] is the other user where
+-- a direct session was asked for by user, else ''. Items must not repeat a (session, msg_id, user) among themselves.
+--
+-- verdicts: 0 appended, 1 repeated (seqs and created_ats have the first answer), 2 id reused with another body, 3 no such
+-- session or not a member, 4 muted, 5 role too low, 6 peer unavailable, 7 peer blocked by the sender, 8 device revoked,
+-- 9 user deactivated, 10 reply_to_seq not visible.
+--
+-- Joins are nested loops over the items, in their order, whatever the planner thinks of the tables' sizes: its plans are
+-- made while the tables are small and kept as they grow. LIMIT keeps the look-ups apart from each other.
+-- +goose StatementBegin
+CREATE FUNCTION parley_append(session_ids uuid[], counts integer[], user_ids text[], device_ids text[], slots integer[],
+    nths integer[], senders integer[], msg_ids uuid[], types smallint[], contents bytea[], digests bigint[],
+    replies bigint[], peers text[], appended_at timestamptz,
+    OUT verdicts integer[], OUT seqs bigint[], OUT created_ats timestamptz[]) RETURNS record
+LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    items       integer := cardinality(slots);
+    found_slots integer[];
+    kinds       smallint[];
+    roles       smallint[];
+    lows        text[];
+    highs       text[];
+    heads       bigint[]; -- before the batch, as totals
+    totals      bigint[];
+    moved       uuid[];   -- the sessions that got an entry, and their new heads
+    new_heads   bigint[];
+    barred      integer[];
+    places      integer[];
+    refused     bigint;
+BEGIN
+    -- Locks the sessions and takes seqs for all items at once. Those of items that do not pass are given back below.
+    WITH bumped AS (
+        UPDATE session s SET last_seq = s.last_seq + counts[w.slot], countable_total = s.countable_total + counts[w.slot]
+        FROM generate_series(1, cardinality(session_ids)) AS w (slot)
+        WHERE s.session_id = session_ids[w.slot]
+        RETURNING w.slot, s.session_id, s.kind, s.send_role, s.direct_low, s.direct_high, s.last_seq, s.countable_total
+    )
+    SELECT array_agg(b.slot), array_agg(b.session_id), array_agg(b.kind), array_agg(b.send_role), array_agg(b.direct_low),
+        array_agg(b.direct_high), array_agg(b.last_seq - counts[b.slot]), array_agg(b.countable_total - counts[b.slot]),
+        array_agg(b.last_seq)
+    INTO found_slots, moved, kinds, roles, lows, highs, heads, totals, new_heads
+    FROM (SELECT * FROM bumped ORDER BY slot) b;
+
+    IF coalesce(cardinality(found_slots), 0) < cardinality(session_ids) THEN
+        -- Some are not there: slots become places among those found, NULL for the others.
+        places := array_fill(NULL::integer, ARRAY[cardinality(session_ids)]);
+        FOR k IN 1 .. coalesce(cardinality(found_slots), 0) LOOP
+            places[found_slots[k]] := k;
+        END LOOP;
+        slots := ARRAY(SELECT places[slots[i]] FROM generate_series(1, items) AS i ORDER BY i);
+    END IF;
+
+    SELECT array_agg(p.barred) INTO barred FROM (
+        SELECT CASE
+                WHEN u.user_id IS NULL OR u.deactivated_at IS NOT NULL THEN 9
+                WHEN d.user_id IS NULL OR d.revoked_at IS NOT NULL THEN 8
+                ELSE 0
+            END AS barred
+        FROM generate_series(1, cardinality(user_ids)) AS k
+        LEFT JOIN LATERAL (SELECT x.user_id, x.deactivated_at FROM app_user x WHERE x.user_id = user_ids[k] LIMIT 1) u ON true
+        LEFT JOIN LATERAL (SELECT x.user_id, x.revoked_at FROM user_to_device x
+            WHERE x.user_id = user_ids[k] AND x.device_id = device_ids[k] LIMIT 1) d ON true
+        ORDER BY k) p;
+
+    SELECT array_agg(j.verdict), array_agg(j.seq), array_agg(j.created_at), count(*) FILTER (WHERE j.verdict <> 0)
+    INTO verdicts, seqs, created_ats, refused
+    FROM (
+        SELECT CASE
+                WHEN old.digest = digests[i] THEN 1
+                WHEN old.seq_id IS NOT NULL THEN 2
+                WHEN slots[i] IS NULL AND peers[i] <> '' AND EXISTS (
+                    SELECT FROM user_to_user b
+                    WHERE b.user_id = user_ids[senders[i]] AND b.kind = 3 AND b.peer_id = peers[i]) THEN 7
+                WHEN slots[i] IS NULL AND peers[i] <> '' THEN 6
+                -- A direct session whose first message was refused is there without an entry: for all others it is not.
+                WHEN heads[slots[i]] = 0 AND kinds[slots[i]] = 1 AND peers[i] = '' THEN 3
+                WHEN slots[i] IS NULL OR m.role IS NULL OR m.left_seq IS NOT NULL THEN 3
+                WHEN barred[senders[i]] <> 0 THEN barred[senders[i]]
+                WHEN m.is_muted THEN 4
+                WHEN m.role < roles[slots[i]] THEN 5
+                WHEN kinds[slots[i]] = 1 AND EXISTS (
+                    SELECT FROM user_to_user b WHERE b.user_id = user_ids[senders[i]] AND b.kind = 3 AND b.peer_id =
+                        CASE WHEN lows[slots[i]] = user_ids[senders[i]] THEN highs[slots[i]] ELSE lows[slots[i]] END) THEN 7
+                WHEN kinds[slots[i]] = 1 AND (EXISTS (
+                    SELECT FROM user_to_user b WHERE b.peer_id = user_ids[senders[i]] AND b.kind = 3 AND b.user_id =
+                        CASE WHEN lows[slots[i]] = user_ids[senders[i]] THEN highs[slots[i]] ELSE lows[slots[i]] END)
+                    OR EXISTS (SELECT FROM app_user p WHERE p.deactivated_at IS NOT NULL AND p.user_id =
+                        CASE WHEN lows[slots[i]] = user_ids[senders[i]] THEN highs[slots[i]] ELSE lows[slots[i]] END)) THEN 6
+                WHEN replies[i] > 0 AND (replies[i] > heads[slots[i]]
+                    OR NOT (replies[i] >= m.visible_seq OR m.earlier @> replies[i])) THEN 10
+                ELSE 0
+            END AS verdict, coalesce(old.seq_id, heads[slots[i]] + nths[i]) AS seq,
+            coalesce(old.created_at, appended_at) AS created_at
+        FROM generate_series(1, items) AS i
+        LEFT JOIN LATERAL (SELECT x.role, x.left_seq, x.is_muted, x.visible_seq, x.earlier FROM user_to_session x
+            WHERE x.user_id = user_ids[senders[i]] AND x.session_id = moved[slots[i]] LIMIT 1) m ON true
+        LEFT JOIN LATERAL (SELECT x.seq_id, x.digest, x.created_at FROM msg x WHERE x.session_id = moved[slots[i]]
+            AND x.msg_id = msg_ids[i] AND x.user_id = user_ids[senders[i]] LIMIT 1) old ON true
+        ORDER BY i) j;
+
+    IF refused > 0 THEN
+        UPDATE session s SET last_seq = s.last_seq - r.n, countable_total = s.countable_total - r.n
+        FROM (SELECT slots[i] AS slot, count(*) AS n FROM generate_series(1, items) AS i
+            WHERE verdicts[i] <> 0 AND slots[i] IS NOT NULL GROUP BY slots[i] ORDER BY slots[i]) r
+        WHERE s.session_id = moved[r.slot];
+        SELECT array_agg(g.seq) INTO seqs FROM (
+            SELECT CASE verdicts[i]
+                WHEN 0 THEN heads[slots[i]] + row_number() OVER (PARTITION BY verdicts[i], slots[i] ORDER BY i)
+                WHEN 1 THEN seqs[i] ELSE 0 END AS seq
+            FROM generate_series(1, items) AS i ORDER BY i) g;
+        IF refused = items THEN
+            RETURN;
+        END IF;
+    END IF;
+
+    INSERT INTO msg (session_id, seq_id, msg_id, user_id, device_id, type, content, digest, countable_no, created_at)
+    SELECT moved[slots[i]], seqs[i], msg_ids[i], user_ids[senders[i]], device_ids[senders[i]], types[i], contents[i],
+        digests[i], totals[slots[i]] + seqs[i] - heads[slots[i]], appended_at
+    FROM generate_series(1, items) AS i WHERE verdicts[i] = 0;
+
+    UPDATE user_to_session m SET read_seq = own.seq, marked_unread = false
+    FROM (SELECT slots[i] AS slot, senders[i] AS sender, max(seqs[i]) AS seq FROM generate_series(1, items) AS i
+        WHERE verdicts[i] = 0 GROUP BY slots[i], senders[i]) own
+    WHERE m.user_id = user_ids[own.sender] AND m.session_id = moved[own.slot] AND m.read_seq < own.seq;
+
+    IF refused > 0 THEN
+        SELECT array_agg(moved[g.slot]), array_agg(g.seq) INTO moved, new_heads
+        FROM (SELECT slots[i] AS slot, max(seqs[i]) AS seq FROM generate_series(1, items) AS i
+            WHERE verdicts[i] = 0 GROUP BY slots[i]) g;
+    END IF;
+    INSERT INTO commit_log (session_ids, heads) VALUES (moved, new_heads);
+END
+$$;
+-- +goose StatementEnd
+
 -- One row per change of a relation. kind: 1 user, 2 user_to_user, 3 user_to_device, 4 user_to_session; other_id is the
 -- peer, the device or the session. Written by triggers, so that changes made by plain SQL are seen too.
 CREATE TABLE relation_change (
@@ -221,8 +362,8 @@ CREATE TRIGGER user_to_device_changed AFTER UPDATE ON user_to_device
     EXECUTE FUNCTION parley_note_relation();
 CREATE TRIGGER user_to_session_noted AFTER INSERT OR DELETE ON user_to_session
     FOR EACH ROW EXECUTE FUNCTION parley_note_relation();
--- Not for read_seq and the user's own settings: they change with every send.
-CREATE TRIGGER user_to_session_changed AFTER UPDATE ON user_to_session
+-- Not for read_seq and the user's own settings. Naming the columns keeps a send's update of read_seq from asking row by row.
+CREATE TRIGGER user_to_session_changed AFTER UPDATE OF left_seq, joined_seq, visible_seq, role, is_muted ON user_to_session
     FOR EACH ROW WHEN (OLD.left_seq IS DISTINCT FROM NEW.left_seq OR OLD.joined_seq <> NEW.joined_seq
         OR OLD.visible_seq <> NEW.visible_seq OR OLD.role <> NEW.role OR OLD.is_muted <> NEW.is_muted)
     EXECUTE FUNCTION parley_note_relation();
@@ -230,6 +371,8 @@ CREATE TRIGGER user_to_session_changed AFTER UPDATE ON user_to_session
 -- +goose Down
 DROP TABLE relation_change, commit_log, device_cursor, msg_state, msg, user_to_session, session, user_to_device,
     user_to_user, app_user;
+DROP FUNCTION parley_append(uuid[], integer[], text[], text[], integer[], integer[], integer[], uuid[], smallint[],
+    bytea[], bigint[], bigint[], text[], timestamptz);
 DROP FUNCTION parley_epoch();
 DROP FUNCTION parley_note_relation();
 DROP FUNCTION parley_unread(text, uuid, bigint, bigint);
