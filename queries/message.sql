@@ -26,8 +26,8 @@ FROM made m CROSS JOIN LATERAL (VALUES (m.direct_low), (m.direct_high)) AS u (us
 -- The batch append: parley_append of the schema says what goes in and out. One row.
 SELECT a.verdicts::integer[] AS verdicts, a.seqs::bigint[] AS seqs, a.created_ats::timestamptz[] AS created_ats
 FROM parley_append(@session_ids::uuid[], @counts::integer[], @user_ids::text[], @device_ids::text[], @slots::integer[],
-    @nths::integer[], @senders::integer[], @msg_ids::uuid[], @types::smallint[], @contents::bytea[], @digests::bigint[],
-    @replies::bigint[], @peers::text[], @appended_at::timestamptz) AS a;
+    @nths::integer[], @senders::integer[], @lasts::integer[], @msg_ids::uuid[], @types::smallint[], @contents::bytea[],
+    @digests::bigint[], @replies::bigint[], @peers::text[], @appended_at::timestamptz) AS a;
 
 -- name: MessageAppend :exec
 -- Appends one entry made by the server (a recall, a change of members or settings). The caller holds the session's lock

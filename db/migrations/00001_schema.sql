@@ -181,8 +181,9 @@ CREATE INDEX commit_log_xid ON commit_log (xid);
 --
 -- session_ids are the batch's sessions, each once, ascending: the order of the locks, so that two batches never wait for
 -- each other crosswise. user_ids and device_ids are its senders, each pair once. Item i goes to session_ids[slots[i]], is
--- from sender senders[i] and is the nths[i]th of the counts[slots[i]] items of its session. peers[i] is the other user where
--- a direct session was asked for by user, else ''. Items must not repeat a (session, msg_id, user) among themselves.
+-- from sender senders[i] and is the nths[i]th of the counts[slots[i]] items of its session. lasts are the items after which
+-- their sender has no other in their session. peers[i] is the other user where a direct session was asked for by user, else
+-- ''. Items must not repeat a (session, msg_id, user) among themselves.
 --
 -- verdicts: 0 appended, 1 repeated (seqs and created_ats have the first answer), 2 id reused with another body, 3 no such
 -- session or not a member, 4 muted, 5 role too low, 6 peer unavailable, 7 peer blocked by the sender, 8 device revoked,
@@ -192,7 +193,7 @@ CREATE INDEX commit_log_xid ON commit_log (xid);
 -- made while the tables are small and kept as they grow. LIMIT keeps the look-ups apart from each other.
 -- +goose StatementBegin
 CREATE FUNCTION parley_append(session_ids uuid[], counts integer[], user_ids text[], device_ids text[], slots integer[],
-    nths integer[], senders integer[], msg_ids uuid[], types smallint[], contents bytea[], digests bigint[],
+    nths integer[], senders integer[], lasts integer[], msg_ids uuid[], types smallint[], contents bytea[], digests bigint[],
     replies bigint[], peers text[], appended_at timestamptz,
     OUT verdicts integer[], OUT seqs bigint[], OUT created_ats timestamptz[]) RETURNS record
 LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -208,8 +209,10 @@ DECLARE
     moved       uuid[];   -- the sessions that got an entry, and their new heads
     new_heads   bigint[];
     barred      integer[];
+    tids        tid[];     -- where each item's membership is
     places      integer[];
     refused     bigint;
+    in_place    bigint := 0;
 BEGIN
     -- Locks the sessions and takes seqs for all items at once. Those of items that do not pass are given back below.
     WITH bumped AS (
@@ -245,8 +248,9 @@ BEGIN
             WHERE x.user_id = user_ids[k] AND x.device_id = device_ids[k] LIMIT 1) d ON true
         ORDER BY k) p;
 
-    SELECT array_agg(j.verdict), array_agg(j.seq), array_agg(j.created_at), count(*) FILTER (WHERE j.verdict <> 0)
-    INTO verdicts, seqs, created_ats, refused
+    SELECT array_agg(j.verdict), array_agg(j.seq), array_agg(j.created_at), array_agg(j.place),
+        count(*) FILTER (WHERE j.verdict <> 0)
+    INTO verdicts, seqs, created_ats, tids, refused
     FROM (
         SELECT CASE
                 WHEN old.digest = digests[i] THEN 1
@@ -273,9 +277,9 @@ BEGIN
                     OR NOT (replies[i] >= m.visible_seq OR m.earlier @> replies[i])) THEN 10
                 ELSE 0
             END AS verdict, coalesce(old.seq_id, heads[slots[i]] + nths[i]) AS seq,
-            coalesce(old.created_at, appended_at) AS created_at
+            coalesce(old.created_at, appended_at) AS created_at, m.place
         FROM generate_series(1, items) AS i
-        LEFT JOIN LATERAL (SELECT x.role, x.left_seq, x.is_muted, x.visible_seq, x.earlier FROM user_to_session x
+        LEFT JOIN LATERAL (SELECT x.ctid AS place, x.role, x.left_seq, x.is_muted, x.visible_seq, x.earlier FROM user_to_session x
             WHERE x.user_id = user_ids[senders[i]] AND x.session_id = moved[slots[i]] LIMIT 1) m ON true
         LEFT JOIN LATERAL (SELECT x.seq_id, x.digest, x.created_at FROM msg x WHERE x.session_id = moved[slots[i]]
             AND x.msg_id = msg_ids[i] AND x.user_id = user_ids[senders[i]] LIMIT 1) old ON true
@@ -301,10 +305,22 @@ BEGIN
         digests[i], totals[slots[i]] + seqs[i] - heads[slots[i]], appended_at
     FROM generate_series(1, items) AS i WHERE verdicts[i] = 0;
 
-    UPDATE user_to_session m SET read_seq = own.seq, marked_unread = false
-    FROM (SELECT slots[i] AS slot, senders[i] AS sender, max(seqs[i]) AS seq FROM generate_series(1, items) AS i
-        WHERE verdicts[i] = 0 GROUP BY slots[i], senders[i]) own
-    WHERE m.user_id = user_ids[own.sender] AND m.session_id = moved[own.slot] AND m.read_seq < own.seq;
+    -- Sending means having read up to there. The memberships are where they were found a moment ago, which spares another
+    -- look-up, unless somebody else (a mark, a setting) has just moved one or
+    -- a user sent from two devices: then all are looked up.
+    IF refused = 0 THEN
+        UPDATE user_to_session m SET read_seq = seqs[own.i], marked_unread = false
+        FROM (SELECT lasts[k] AS i FROM generate_series(1, cardinality(lasts)) AS k) own
+        WHERE m.ctid = tids[own.i] AND m.user_id = user_ids[senders[own.i]] AND m.session_id = moved[slots[own.i]]
+            AND m.read_seq < seqs[own.i];
+        GET DIAGNOSTICS in_place = ROW_COUNT;
+    END IF;
+    IF in_place < cardinality(lasts) THEN
+        UPDATE user_to_session m SET read_seq = own.seq, marked_unread = false
+        FROM (SELECT slots[i] AS slot, user_ids[senders[i]] AS user_id, max(seqs[i]) AS seq
+            FROM generate_series(1, items) AS i WHERE verdicts[i] = 0 GROUP BY 1, 2) own
+        WHERE m.user_id = own.user_id AND m.session_id = moved[own.slot] AND m.read_seq < own.seq;
+    END IF;
 
     IF refused > 0 THEN
         SELECT array_agg(moved[g.slot]), array_agg(g.seq) INTO moved, new_heads
@@ -371,8 +387,8 @@ CREATE TRIGGER user_to_session_changed AFTER UPDATE OF left_seq, joined_seq, vis
 -- +goose Down
 DROP TABLE relation_change, commit_log, device_cursor, msg_state, msg, user_to_session, session, user_to_device,
     user_to_user, app_user;
-DROP FUNCTION parley_append(uuid[], integer[], text[], text[], integer[], integer[], integer[], uuid[], smallint[],
-    bytea[], bigint[], bigint[], text[], timestamptz);
+DROP FUNCTION parley_append(uuid[], integer[], text[], text[], integer[], integer[], integer[], integer[], uuid[],
+    smallint[], bytea[], bigint[], bigint[], text[], timestamptz);
 DROP FUNCTION parley_epoch();
 DROP FUNCTION parley_note_relation();
 DROP FUNCTION parley_unread(text, uuid, bigint, bigint);

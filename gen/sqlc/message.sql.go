@@ -76,8 +76,8 @@ func (q *Queries) MessageAppend(ctx context.Context, db DBTX, arg MessageAppendP
 const MessageAppendBatch = `-- name: MessageAppendBatch :one
 SELECT a.verdicts::integer[] AS verdicts, a.seqs::bigint[] AS seqs, a.created_ats::timestamptz[] AS created_ats
 FROM parley_append($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::integer[],
-    $6::integer[], $7::integer[], $8::uuid[], $9::smallint[], $10::bytea[], $11::bigint[],
-    $12::bigint[], $13::text[], $14::timestamptz) AS a
+    $6::integer[], $7::integer[], $8::integer[], $9::uuid[], $10::smallint[], $11::bytea[],
+    $12::bigint[], $13::bigint[], $14::text[], $15::timestamptz) AS a
 `
 
 type MessageAppendBatchParams struct {
@@ -88,6 +88,7 @@ type MessageAppendBatchParams struct {
 	Slots      []int32
 	Nths       []int32
 	Senders    []int32
+	Lasts      []int32
 	MsgIds     []uuid.UUID
 	Types      []int16
 	Contents   [][]byte
@@ -113,6 +114,7 @@ func (q *Queries) MessageAppendBatch(ctx context.Context, db DBTX, arg MessageAp
 		arg.Slots,
 		arg.Nths,
 		arg.Senders,
+		arg.Lasts,
 		arg.MsgIds,
 		arg.Types,
 		arg.Contents,

@@ -129,6 +129,7 @@ func appendParams(drafts []message.Draft, order []int, now time.Time) sqlc.Messa
 	type sender struct{ user, device string }
 	n := len(drafts)
 	senders := make(map[sender]int32, n)
+	var last []int // of each sender, the place in Lasts
 	p := sqlc.MessageAppendBatchParams{AppendedAt: now,
 		SessionIds: make([]uuid.UUID, 0, n), Counts: make([]int32, 0, n),
 		Slots: make([]int32, n), Nths: make([]int32, n), Senders: make([]int32, n), MsgIds: make([]uuid.UUID, n),
@@ -146,6 +147,14 @@ func appendParams(drafts []message.Draft, order []int, now time.Time) sqlc.Messa
 		if _, known := senders[by]; !known {
 			p.UserIds, p.DeviceIds = append(p.UserIds, by.user), append(p.DeviceIds, by.device)
 			senders[by] = int32(len(p.UserIds)) //nolint:gosec // at most committer.MaxBatch
+			last = append(last, -1)
+		}
+		// Items of a session follow each other: a sender's last one there gives its place to the next.
+		if l := last[senders[by]-1]; l >= 0 && p.Slots[p.Lasts[l]-1] == int32(slot) { //nolint:gosec // as above
+			p.Lasts[l] = int32(i + 1) //nolint:gosec // as above
+		} else {
+			last[senders[by]-1] = len(p.Lasts)
+			p.Lasts = append(p.Lasts, int32(i+1)) //nolint:gosec // as above
 		}
 		p.Slots[i], p.Nths[i], p.Senders[i] = int32(slot), p.Counts[slot-1], senders[by] //nolint:gosec // as above
 		p.MsgIds[i], p.Types[i], p.Contents[i] = d.MessageID, int16(d.Type), d.Body
