@@ -210,6 +210,7 @@ DECLARE
     new_heads   bigint[];
     barred      integer[];
     tids        tid[];     -- where each item's membership is
+    peer_verdicts integer[]; -- NULL where no session is a direct one
     places      integer[];
     refused     bigint;
     in_place    bigint := 0;
@@ -248,6 +249,27 @@ BEGIN
             WHERE x.user_id = user_ids[k] AND x.device_id = device_ids[k] LIMIT 1) d ON true
         ORDER BY k) p;
 
+    IF places IS NOT NULL OR 1 = ANY (kinds) THEN
+        -- What stands between the sender and the other user of a direct session, or of one that could not be made.
+        SELECT array_agg(p.verdict) INTO peer_verdicts FROM (
+            SELECT CASE
+                    WHEN o.peer = '' THEN 0
+                    WHEN EXISTS (SELECT FROM user_to_user b
+                        WHERE b.user_id = user_ids[senders[i]] AND b.peer_id = o.peer AND b.kind = 3) THEN 7
+                    WHEN EXISTS (SELECT FROM user_to_user b
+                        WHERE b.user_id = o.peer AND b.peer_id = user_ids[senders[i]] AND b.kind = 3) THEN 6
+                    WHEN EXISTS (SELECT FROM app_user u WHERE u.user_id = o.peer AND u.deactivated_at IS NOT NULL) THEN 6
+                    ELSE 0
+                END AS verdict
+            FROM generate_series(1, items) AS i
+            CROSS JOIN LATERAL (SELECT CASE
+                    WHEN slots[i] IS NULL THEN peers[i]
+                    WHEN kinds[slots[i]] <> 1 THEN ''
+                    WHEN lows[slots[i]] = user_ids[senders[i]] THEN highs[slots[i]]
+                    ELSE lows[slots[i]] END AS peer) o
+            ORDER BY i) p;
+    END IF;
+
     SELECT array_agg(j.verdict), array_agg(j.seq), array_agg(j.created_at), array_agg(j.place),
         count(*) FILTER (WHERE j.verdict <> 0)
     INTO verdicts, seqs, created_ats, tids, refused
@@ -255,24 +277,14 @@ BEGIN
         SELECT CASE
                 WHEN old.digest = digests[i] THEN 1
                 WHEN old.seq_id IS NOT NULL THEN 2
-                WHEN slots[i] IS NULL AND peers[i] <> '' AND EXISTS (
-                    SELECT FROM user_to_user b
-                    WHERE b.user_id = user_ids[senders[i]] AND b.kind = 3 AND b.peer_id = peers[i]) THEN 7
-                WHEN slots[i] IS NULL AND peers[i] <> '' THEN 6
+                WHEN slots[i] IS NULL AND peers[i] <> '' THEN CASE WHEN peer_verdicts[i] = 7 THEN 7 ELSE 6 END
                 -- A direct session whose first message was refused is there without an entry: for all others it is not.
                 WHEN heads[slots[i]] = 0 AND kinds[slots[i]] = 1 AND peers[i] = '' THEN 3
                 WHEN slots[i] IS NULL OR m.role IS NULL OR m.left_seq IS NOT NULL THEN 3
                 WHEN barred[senders[i]] <> 0 THEN barred[senders[i]]
                 WHEN m.is_muted THEN 4
                 WHEN m.role < roles[slots[i]] THEN 5
-                WHEN kinds[slots[i]] = 1 AND EXISTS (
-                    SELECT FROM user_to_user b WHERE b.user_id = user_ids[senders[i]] AND b.kind = 3 AND b.peer_id =
-                        CASE WHEN lows[slots[i]] = user_ids[senders[i]] THEN highs[slots[i]] ELSE lows[slots[i]] END) THEN 7
-                WHEN kinds[slots[i]] = 1 AND (EXISTS (
-                    SELECT FROM user_to_user b WHERE b.peer_id = user_ids[senders[i]] AND b.kind = 3 AND b.user_id =
-                        CASE WHEN lows[slots[i]] = user_ids[senders[i]] THEN highs[slots[i]] ELSE lows[slots[i]] END)
-                    OR EXISTS (SELECT FROM app_user p WHERE p.deactivated_at IS NOT NULL AND p.user_id =
-                        CASE WHEN lows[slots[i]] = user_ids[senders[i]] THEN highs[slots[i]] ELSE lows[slots[i]] END)) THEN 6
+                WHEN peer_verdicts[i] <> 0 THEN peer_verdicts[i]
                 WHEN replies[i] > 0 AND (replies[i] > heads[slots[i]]
                     OR NOT (replies[i] >= m.visible_seq OR m.earlier @> replies[i])) THEN 10
                 ELSE 0
