@@ -151,10 +151,10 @@ func appendParams(drafts []message.Draft, order []int, now time.Time) sqlc.Messa
 		}
 		// Items of a session follow each other: a sender's last one there gives its place to the next.
 		if l := last[senders[by]-1]; l >= 0 && p.Slots[p.Lasts[l]-1] == int32(slot) { //nolint:gosec // as above
-			p.Lasts[l] = int32(i + 1) //nolint:gosec // as above
+			p.Lasts[l] = int32(i + 1)
 		} else {
 			last[senders[by]-1] = len(p.Lasts)
-			p.Lasts = append(p.Lasts, int32(i+1)) //nolint:gosec // as above
+			p.Lasts = append(p.Lasts, int32(i+1))
 		}
 		p.Slots[i], p.Nths[i], p.Senders[i] = int32(slot), p.Counts[slot-1], senders[by] //nolint:gosec // as above
 		p.MsgIds[i], p.Types[i], p.Contents[i] = d.MessageID, int16(d.Type), d.Body

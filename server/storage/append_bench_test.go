@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/require"
@@ -103,6 +104,20 @@ func cpu(pid int) time.Duration {
 	return time.Duration(ns)
 }
 
+// backends is how long each backend of the pool has run.
+func (f *bench) backends(b *testing.B) map[int]time.Duration {
+	rows, err := f.pool.Query(b.Context(), `SELECT pid FROM pg_stat_activity WHERE datname = current_database()
+		AND backend_type = 'client backend'`)
+	require.NoError(b, err)
+	pids, err := pgx.CollectRows(rows, pgx.RowTo[int])
+	require.NoError(b, err)
+	used := make(map[int]time.Duration, len(pids))
+	for _, pid := range pids {
+		used[pid] = cpu(pid)
+	}
+	return used
+}
+
 // BenchmarkAppend is one transaction of n messages over 1,000 sessions on one connection, fsync on, in turn with one that
 // inserts as many rows and does nothing else. Besides the rates it reports the processor time in PostgreSQL's backend,
 // which is steadier on a busy machine.
@@ -159,6 +174,7 @@ func BenchmarkCommitter(b *testing.B) {
 				c := committer.New(workers, f.store, nobody{}, clockwork.NewRealClock(), slog.New(slog.DiscardHandler), nil)
 				defer c.Close()
 				b.ReportAllocs()
+				before := f.backends(b)
 				b.ResetTimer()
 				var calls atomic.Int64
 				var wg sync.WaitGroup
@@ -174,7 +190,13 @@ func BenchmarkCommitter(b *testing.B) {
 					})
 				}
 				wg.Wait()
+				b.StopTimer()
+				var used time.Duration
+				for pid, ran := range f.backends(b) {
+					used += ran - before[pid]
+				}
 				b.ReportMetric(float64(b.N*load.each)/b.Elapsed().Seconds(), "msg/s")
+				b.ReportMetric(float64(used.Nanoseconds())/1000/float64(b.N*load.each), "pg-us/msg")
 			})
 		}
 	}

@@ -37,7 +37,10 @@ func (c uuidCodec) PlanScan(m *pgtype.Map, oid uint32, format int16, target any)
 type encodeUUID struct{}
 
 func (encodeUUID) Encode(value any, buf []byte) ([]byte, error) {
-	id := value.(uuid.UUID) //nolint:forcetypeassert // planned for this type
+	id, ok := value.(uuid.UUID)
+	if !ok {
+		return nil, fmt.Errorf("%T is no uuid.UUID", value)
+	}
 	return append(buf, id[:]...), nil
 }
 
@@ -48,9 +51,9 @@ func (scanUUID) Scan(src []byte, target any) error {
 	if src == nil {
 		return nil
 	}
-	id := target.(*uuid.UUID) //nolint:forcetypeassert // planned for this type
-	if len(src) != len(id) {
-		return fmt.Errorf("a uuid of %d bytes", len(src))
+	id, ok := target.(*uuid.UUID)
+	if !ok || len(src) != len(id) {
+		return fmt.Errorf("a uuid of %d bytes into %T", len(src), target)
 	}
 	copy(id[:], src)
 	return nil
@@ -71,7 +74,10 @@ type encodeUUIDs struct{}
 // Encode writes PostgreSQL's binary format of arrays: dimensions, whether there are NULLs, the element's type, then the
 // length and lower bound of the one dimension, then each element after its length. nil is NULL.
 func (encodeUUIDs) Encode(value any, buf []byte) ([]byte, error) {
-	ids := value.([]uuid.UUID) //nolint:forcetypeassert // planned for this type
+	ids, ok := value.([]uuid.UUID)
+	if !ok {
+		return nil, fmt.Errorf("%T is no []uuid.UUID", value)
+	}
 	if ids == nil {
 		return nil, nil
 	}
