@@ -189,8 +189,9 @@ CREATE INDEX commit_log_xid ON commit_log (xid);
 -- session or not a member, 4 muted, 5 role too low, 6 peer unavailable, 7 peer blocked by the sender, 8 device revoked,
 -- 9 user deactivated, 10 reply_to_seq not visible.
 --
--- Joins are nested loops over the items, in their order, whatever the planner thinks of the tables' sizes: its plans are
--- made while the tables are small and kept as they grow. LIMIT keeps the look-ups apart from each other.
+-- Joins are nested loops, so that items keep their order: plans are made while the tables are small and kept as they grow.
+-- LIMIT makes each look-up one by key, whatever the planner thinks of the tables' sizes. The updates are joined by key from
+-- some 10 rows on; a plan made for fewer scans the table's index, until statistics of the grown table replace it.
 -- +goose StatementBegin
 CREATE FUNCTION parley_append(session_ids uuid[], counts integer[], user_ids text[], device_ids text[], slots integer[],
     nths integer[], senders integer[], lasts integer[], msg_ids uuid[], types smallint[], contents bytea[], digests bigint[],
