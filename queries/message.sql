@@ -1,10 +1,5 @@
 -- The log: appending and reading back.
 
--- name: SessionLockMany :exec
--- First step of every batch: after it no other transaction moves these sessions' heads. In id order, so that two batches
--- never wait for each other crosswise.
-SELECT session_id FROM session WHERE session_id = ANY (@session_ids::uuid[]) ORDER BY session_id FOR UPDATE;
-
 -- name: SessionEnsureDirect :exec
 -- Makes the direct sessions that a batch is first to use, with both memberships. A pair that may not talk (one of them
 -- unknown, deactivated or blocked by the other) gets none.
@@ -27,85 +22,12 @@ INSERT INTO user_to_session (user_id, session_id, role, joined_seq, visible_seq)
 SELECT u.user_id, m.session_id, 1, 1, 1
 FROM made m CROSS JOIN LATERAL (VALUES (m.direct_low), (m.direct_high)) AS u (user_id);
 
--- name: MessageAppendBatch :many
--- Second step, under the locks of the first: judges every item by itself, gives seqs to those that pass, and writes them.
--- verdict: 0 appended, 1 repeated (the first answer is returned), 2 id reused with another body, 3 no such session or not
--- a member, 4 muted, 5 role too low, 6 peer unavailable, 7 peer blocked by the sender, 8 device revoked, 9 user
--- deactivated, 10 reply_to_seq not visible. peer is the other user where a direct session was asked for by user. Items must not repeat a (session, msg_id, user) among themselves.
-WITH item AS (
-    SELECT generate_subscripts(@session_ids::uuid[], 1)::integer AS ord,
-        unnest(@session_ids::uuid[]) AS session_id,
-        unnest(@msg_ids::uuid[]) AS msg_id,
-        unnest(@user_ids::text[]) AS user_id,
-        unnest(@device_ids::text[]) AS device_id,
-        unnest(@types::smallint[]) AS type,
-        unnest(@contents::bytea[]) AS content,
-        unnest(@digests::bigint[]) AS digest,
-        unnest(@replies::bigint[]) AS reply_to_seq,
-        unnest(@peers::text[]) AS peer
-), judged AS (
-    SELECT i.*, s.last_seq, s.countable_total, old.seq_id AS old_seq, old.created_at AS old_created_at,
-        CASE
-            WHEN old.digest = i.digest THEN 1
-            WHEN old.seq_id IS NOT NULL THEN 2
-            WHEN s.session_id IS NULL AND i.peer <> '' AND EXISTS (
-                SELECT FROM user_to_user b WHERE b.user_id = i.user_id AND b.kind = 3 AND b.peer_id = i.peer) THEN 7
-            WHEN s.session_id IS NULL AND i.peer <> '' THEN 6
-            -- A direct session whose first message was refused is there without an entry: for all others it is not.
-            WHEN s.last_seq = 0 AND s.kind = 1 AND i.peer = '' THEN 3
-            WHEN s.session_id IS NULL OR m.user_id IS NULL OR m.left_seq IS NOT NULL THEN 3
-            WHEN u.user_id IS NULL OR u.deactivated_at IS NOT NULL THEN 9
-            WHEN d.user_id IS NULL OR d.revoked_at IS NOT NULL THEN 8
-            WHEN m.is_muted THEN 4
-            WHEN m.role < s.send_role THEN 5
-            WHEN s.kind = 1 AND EXISTS (
-                SELECT FROM user_to_user b WHERE b.user_id = i.user_id AND b.kind = 3
-                    AND b.peer_id = CASE WHEN s.direct_low = i.user_id THEN s.direct_high ELSE s.direct_low END) THEN 7
-            WHEN s.kind = 1 AND (EXISTS (
-                SELECT FROM user_to_user b WHERE b.peer_id = i.user_id AND b.kind = 3
-                    AND b.user_id = CASE WHEN s.direct_low = i.user_id THEN s.direct_high ELSE s.direct_low END)
-                OR EXISTS (SELECT FROM app_user p WHERE p.deactivated_at IS NOT NULL
-                    AND p.user_id = CASE WHEN s.direct_low = i.user_id THEN s.direct_high ELSE s.direct_low END)) THEN 6
-            WHEN i.reply_to_seq > 0 AND (i.reply_to_seq > s.last_seq
-                OR NOT (i.reply_to_seq >= m.visible_seq OR m.earlier @> i.reply_to_seq)) THEN 10
-            ELSE 0
-        END AS verdict
-    FROM item i
-    -- One look-up by key each, whatever the planner thinks of the tables' sizes: LIMIT keeps it from joining them whole.
-    LEFT JOIN LATERAL (SELECT * FROM session x WHERE x.session_id = i.session_id LIMIT 1) s ON true
-    LEFT JOIN LATERAL (SELECT * FROM user_to_session x
-        WHERE x.user_id = i.user_id AND x.session_id = i.session_id LIMIT 1) m ON true
-    LEFT JOIN LATERAL (SELECT * FROM app_user x WHERE x.user_id = i.user_id LIMIT 1) u ON true
-    LEFT JOIN LATERAL (SELECT * FROM user_to_device x
-        WHERE x.user_id = i.user_id AND x.device_id = i.device_id LIMIT 1) d ON true
-    LEFT JOIN LATERAL (SELECT x.seq_id, x.digest, x.created_at FROM msg x
-        WHERE x.session_id = i.session_id AND x.msg_id = i.msg_id AND x.user_id = i.user_id LIMIT 1) old ON true
-), accepted AS (
-    SELECT j.*, row_number() OVER (PARTITION BY j.session_id ORDER BY j.ord) AS nth FROM judged j WHERE j.verdict = 0
-), inserted AS (
-    INSERT INTO msg (session_id, seq_id, msg_id, user_id, device_id, type, content, digest, countable_no, created_at)
-    SELECT a.session_id, a.last_seq + a.nth, a.msg_id, a.user_id, a.device_id, a.type, a.content, a.digest,
-        a.countable_total + a.nth, @now::timestamptz
-    FROM accepted a
-), head AS (
-    SELECT a.session_id, max(a.last_seq + a.nth) AS seq, max(a.nth) AS added FROM accepted a GROUP BY a.session_id
-), bumped AS (
-    UPDATE session s SET last_seq = h.seq, countable_total = s.countable_total + h.added
-    FROM head h WHERE s.session_id = h.session_id
-), read_up AS (
-    UPDATE user_to_session m SET read_seq = own.seq, marked_unread = false
-    FROM (SELECT a.user_id, a.session_id, max(a.last_seq + a.nth) AS seq
-        FROM accepted a GROUP BY a.user_id, a.session_id) own
-    WHERE m.user_id = own.user_id AND m.session_id = own.session_id AND m.read_seq < own.seq
-), logged AS (
-    INSERT INTO commit_log (session_ids, heads)
-    SELECT array_agg(h.session_id), array_agg(h.seq) FROM head h HAVING count(*) > 0
-)
-SELECT j.ord, j.verdict::integer AS verdict,
-    coalesce(j.old_seq, j.last_seq + a.nth, 0)::bigint AS seq,
-    coalesce(j.old_created_at, @now::timestamptz)::timestamptz AS created_at
-FROM judged j LEFT JOIN accepted a ON a.ord = j.ord
-ORDER BY j.ord;
+-- name: MessageAppendBatch :one
+-- The batch append: parley_append of the schema says what goes in and out. One row.
+SELECT a.verdicts::integer[] AS verdicts, a.seqs::bigint[] AS seqs, a.created_ats::timestamptz[] AS created_ats
+FROM parley_append(@session_ids::uuid[], @counts::integer[], @user_ids::text[], @device_ids::text[], @slots::integer[],
+    @nths::integer[], @senders::integer[], @lasts::integer[], @msg_ids::uuid[], @types::smallint[], @contents::bytea[],
+    @digests::bigint[], @replies::bigint[], @peers::text[], @appended_at::timestamptz) AS a;
 
 -- name: MessageAppend :exec
 -- Appends one entry made by the server (a recall, a change of members or settings). The caller holds the session's lock

@@ -73,141 +73,59 @@ func (q *Queries) MessageAppend(ctx context.Context, db DBTX, arg MessageAppendP
 	return err
 }
 
-const MessageAppendBatch = `-- name: MessageAppendBatch :many
-WITH item AS (
-    SELECT generate_subscripts($2::uuid[], 1)::integer AS ord,
-        unnest($2::uuid[]) AS session_id,
-        unnest($3::uuid[]) AS msg_id,
-        unnest($4::text[]) AS user_id,
-        unnest($5::text[]) AS device_id,
-        unnest($6::smallint[]) AS type,
-        unnest($7::bytea[]) AS content,
-        unnest($8::bigint[]) AS digest,
-        unnest($9::bigint[]) AS reply_to_seq,
-        unnest($10::text[]) AS peer
-), judged AS (
-    SELECT i.ord, i.session_id, i.msg_id, i.user_id, i.device_id, i.type, i.content, i.digest, i.reply_to_seq, i.peer, s.last_seq, s.countable_total, old.seq_id AS old_seq, old.created_at AS old_created_at,
-        CASE
-            WHEN old.digest = i.digest THEN 1
-            WHEN old.seq_id IS NOT NULL THEN 2
-            WHEN s.session_id IS NULL AND i.peer <> '' AND EXISTS (
-                SELECT FROM user_to_user b WHERE b.user_id = i.user_id AND b.kind = 3 AND b.peer_id = i.peer) THEN 7
-            WHEN s.session_id IS NULL AND i.peer <> '' THEN 6
-            -- A direct session whose first message was refused is there without an entry: for all others it is not.
-            WHEN s.last_seq = 0 AND s.kind = 1 AND i.peer = '' THEN 3
-            WHEN s.session_id IS NULL OR m.user_id IS NULL OR m.left_seq IS NOT NULL THEN 3
-            WHEN u.user_id IS NULL OR u.deactivated_at IS NOT NULL THEN 9
-            WHEN d.user_id IS NULL OR d.revoked_at IS NOT NULL THEN 8
-            WHEN m.is_muted THEN 4
-            WHEN m.role < s.send_role THEN 5
-            WHEN s.kind = 1 AND EXISTS (
-                SELECT FROM user_to_user b WHERE b.user_id = i.user_id AND b.kind = 3
-                    AND b.peer_id = CASE WHEN s.direct_low = i.user_id THEN s.direct_high ELSE s.direct_low END) THEN 7
-            WHEN s.kind = 1 AND (EXISTS (
-                SELECT FROM user_to_user b WHERE b.peer_id = i.user_id AND b.kind = 3
-                    AND b.user_id = CASE WHEN s.direct_low = i.user_id THEN s.direct_high ELSE s.direct_low END)
-                OR EXISTS (SELECT FROM app_user p WHERE p.deactivated_at IS NOT NULL
-                    AND p.user_id = CASE WHEN s.direct_low = i.user_id THEN s.direct_high ELSE s.direct_low END)) THEN 6
-            WHEN i.reply_to_seq > 0 AND (i.reply_to_seq > s.last_seq
-                OR NOT (i.reply_to_seq >= m.visible_seq OR m.earlier @> i.reply_to_seq)) THEN 10
-            ELSE 0
-        END AS verdict
-    FROM item i
-    -- One look-up by key each, whatever the planner thinks of the tables' sizes: LIMIT keeps it from joining them whole.
-    LEFT JOIN LATERAL (SELECT session_id, kind, owner_id, direct_low, direct_high, title, avatar_url, history_visible, send_role, member_count, last_seq, countable_total, created_at FROM session x WHERE x.session_id = i.session_id LIMIT 1) s ON true
-    LEFT JOIN LATERAL (SELECT user_id, session_id, role, joined_seq, visible_seq, left_seq, earlier, read_seq, deleted_to_seq, marked_unread, is_muted, notifications_muted, is_pinned, is_archived FROM user_to_session x
-        WHERE x.user_id = i.user_id AND x.session_id = i.session_id LIMIT 1) m ON true
-    LEFT JOIN LATERAL (SELECT user_id, display_name, avatar_url, deactivated_at, created_at FROM app_user x WHERE x.user_id = i.user_id LIMIT 1) u ON true
-    LEFT JOIN LATERAL (SELECT user_id, device_id, platform, push_target, display_name, created_at, last_seen_at, synced_at, revoked_at FROM user_to_device x
-        WHERE x.user_id = i.user_id AND x.device_id = i.device_id LIMIT 1) d ON true
-    LEFT JOIN LATERAL (SELECT x.seq_id, x.digest, x.created_at FROM msg x
-        WHERE x.session_id = i.session_id AND x.msg_id = i.msg_id AND x.user_id = i.user_id LIMIT 1) old ON true
-), accepted AS (
-    SELECT j.ord, j.session_id, j.msg_id, j.user_id, j.device_id, j.type, j.content, j.digest, j.reply_to_seq, j.peer, j.last_seq, j.countable_total, j.old_seq, j.old_created_at, j.verdict, row_number() OVER (PARTITION BY j.session_id ORDER BY j.ord) AS nth FROM judged j WHERE j.verdict = 0
-), inserted AS (
-    INSERT INTO msg (session_id, seq_id, msg_id, user_id, device_id, type, content, digest, countable_no, created_at)
-    SELECT a.session_id, a.last_seq + a.nth, a.msg_id, a.user_id, a.device_id, a.type, a.content, a.digest,
-        a.countable_total + a.nth, $1::timestamptz
-    FROM accepted a
-), head AS (
-    SELECT a.session_id, max(a.last_seq + a.nth) AS seq, max(a.nth) AS added FROM accepted a GROUP BY a.session_id
-), bumped AS (
-    UPDATE session s SET last_seq = h.seq, countable_total = s.countable_total + h.added
-    FROM head h WHERE s.session_id = h.session_id
-), read_up AS (
-    UPDATE user_to_session m SET read_seq = own.seq, marked_unread = false
-    FROM (SELECT a.user_id, a.session_id, max(a.last_seq + a.nth) AS seq
-        FROM accepted a GROUP BY a.user_id, a.session_id) own
-    WHERE m.user_id = own.user_id AND m.session_id = own.session_id AND m.read_seq < own.seq
-), logged AS (
-    INSERT INTO commit_log (session_ids, heads)
-    SELECT array_agg(h.session_id), array_agg(h.seq) FROM head h HAVING count(*) > 0
-)
-SELECT j.ord, j.verdict::integer AS verdict,
-    coalesce(j.old_seq, j.last_seq + a.nth, 0)::bigint AS seq,
-    coalesce(j.old_created_at, $1::timestamptz)::timestamptz AS created_at
-FROM judged j LEFT JOIN accepted a ON a.ord = j.ord
-ORDER BY j.ord
+const MessageAppendBatch = `-- name: MessageAppendBatch :one
+SELECT a.verdicts::integer[] AS verdicts, a.seqs::bigint[] AS seqs, a.created_ats::timestamptz[] AS created_ats
+FROM parley_append($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::integer[],
+    $6::integer[], $7::integer[], $8::integer[], $9::uuid[], $10::smallint[], $11::bytea[],
+    $12::bigint[], $13::bigint[], $14::text[], $15::timestamptz) AS a
 `
 
 type MessageAppendBatchParams struct {
-	Now        time.Time
 	SessionIds []uuid.UUID
-	MsgIds     []uuid.UUID
+	Counts     []int32
 	UserIds    []string
 	DeviceIds  []string
+	Slots      []int32
+	Nths       []int32
+	Senders    []int32
+	Lasts      []int32
+	MsgIds     []uuid.UUID
 	Types      []int16
 	Contents   [][]byte
 	Digests    []int64
 	Replies    []int64
 	Peers      []string
+	AppendedAt time.Time
 }
 
 type MessageAppendBatchRow struct {
-	Ord       int32
-	Verdict   int32
-	Seq       int64
-	CreatedAt time.Time
+	Verdicts   []int32
+	Seqs       []int64
+	CreatedAts []time.Time
 }
 
-// Second step, under the locks of the first: judges every item by itself, gives seqs to those that pass, and writes them.
-// verdict: 0 appended, 1 repeated (the first answer is returned), 2 id reused with another body, 3 no such session or not
-// a member, 4 muted, 5 role too low, 6 peer unavailable, 7 peer blocked by the sender, 8 device revoked, 9 user
-// deactivated, 10 reply_to_seq not visible. peer is the other user where a direct session was asked for by user. Items must not repeat a (session, msg_id, user) among themselves.
-func (q *Queries) MessageAppendBatch(ctx context.Context, db DBTX, arg MessageAppendBatchParams) ([]MessageAppendBatchRow, error) {
-	rows, err := db.Query(ctx, MessageAppendBatch,
-		arg.Now,
+// The batch append: parley_append of the schema says what goes in and out. One row.
+func (q *Queries) MessageAppendBatch(ctx context.Context, db DBTX, arg MessageAppendBatchParams) (MessageAppendBatchRow, error) {
+	row := db.QueryRow(ctx, MessageAppendBatch,
 		arg.SessionIds,
-		arg.MsgIds,
+		arg.Counts,
 		arg.UserIds,
 		arg.DeviceIds,
+		arg.Slots,
+		arg.Nths,
+		arg.Senders,
+		arg.Lasts,
+		arg.MsgIds,
 		arg.Types,
 		arg.Contents,
 		arg.Digests,
 		arg.Replies,
 		arg.Peers,
+		arg.AppendedAt,
 	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []MessageAppendBatchRow
-	for rows.Next() {
-		var i MessageAppendBatchRow
-		if err := rows.Scan(
-			&i.Ord,
-			&i.Verdict,
-			&i.Seq,
-			&i.CreatedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
+	var i MessageAppendBatchRow
+	err := row.Scan(&i.Verdicts, &i.Seqs, &i.CreatedAts)
+	return i, err
 }
 
 const MessageErase = `-- name: MessageErase :execrows
@@ -347,6 +265,7 @@ func (q *Queries) SessionBump(ctx context.Context, db DBTX, sessionID uuid.UUID)
 }
 
 const SessionEnsureDirect = `-- name: SessionEnsureDirect :exec
+
 WITH wanted AS (
     SELECT unnest($1::uuid[]) AS session_id, unnest($2::text[]) AS low, unnest($3::text[]) AS high
 ), made AS (
@@ -374,6 +293,7 @@ type SessionEnsureDirectParams struct {
 	Now        time.Time
 }
 
+// The log: appending and reading back.
 // Makes the direct sessions that a batch is first to use, with both memberships. A pair that may not talk (one of them
 // unknown, deactivated or blocked by the other) gets none.
 func (q *Queries) SessionEnsureDirect(ctx context.Context, db DBTX, arg SessionEnsureDirectParams) error {
@@ -383,18 +303,5 @@ func (q *Queries) SessionEnsureDirect(ctx context.Context, db DBTX, arg SessionE
 		arg.Highs,
 		arg.Now,
 	)
-	return err
-}
-
-const SessionLockMany = `-- name: SessionLockMany :exec
-
-SELECT session_id FROM session WHERE session_id = ANY ($1::uuid[]) ORDER BY session_id FOR UPDATE
-`
-
-// The log: appending and reading back.
-// First step of every batch: after it no other transaction moves these sessions' heads. In id order, so that two batches
-// never wait for each other crosswise.
-func (q *Queries) SessionLockMany(ctx context.Context, db DBTX, sessionIds []uuid.UUID) error {
-	_, err := db.Exec(ctx, SessionLockMany, sessionIds)
 	return err
 }

@@ -35,7 +35,7 @@ type Config struct {
 	Roster   RosterConfig
 
 	DataDir      string        // where keys that the server makes are kept; .data
-	Committers   int           // group commits that run at the same time; 4
+	Committers   int           // group commits that run at the same time; 2: more of them make smaller, dearer batches
 	UnaryTimeout time.Duration // bound on calls that are no streams; 10 s
 	DrainTimeout time.Duration // bound on the whole shutdown; 15 s
 	LogLevel     string        // debug, info, warn or error; info
@@ -96,7 +96,7 @@ func Default() Config {
 		Stream:   StreamConfig{Heartbeat: 20 * time.Second, RoamBacklog: 200},
 		Roster:   RosterConfig{Mode: "on", MaxMB: roster.DefaultMaxBytes >> 20},
 		Cache:    CacheConfig{RingBytes: 64 << 20, RedisLength: 500, RedisTTL: 24 * time.Hour},
-		DataDir:  ".data", Committers: 4, UnaryTimeout: 10 * time.Second, DrainTimeout: 15 * time.Second, LogLevel: "info",
+		DataDir:  ".data", Committers: 2, UnaryTimeout: 10 * time.Second, DrainTimeout: 15 * time.Second, LogLevel: "info",
 	}
 }
 

@@ -267,8 +267,16 @@ func TestCallerWhoLeavesIsNotWaitedFor(t *testing.T) {
 func TestQueueIsBounded(t *testing.T) {
 	c, store, _ := setUp(t, 1)
 	store.gate.Lock()
-	drafts := make([]message.Draft, 2*committer.MaxWaiting)
 	id := uuid.New()
+	first := make(chan struct{})
+	go func() {
+		defer close(first)
+		_, _ = c.Send(t.Context(), []message.Draft{text(id, "holds the worker")})
+	}()
+	for store.entered.Load() == 0 { // else the worker may take all that is to fill the queue
+		time.Sleep(time.Millisecond)
+	}
+	drafts := make([]message.Draft, 2*committer.MaxWaiting)
 	for i := range drafts {
 		drafts[i] = text(id, "x")
 	}
@@ -285,6 +293,7 @@ func TestQueueIsBounded(t *testing.T) {
 		}
 	}
 	require.Positive(t, refused)
+	<-first
 }
 
 func TestChangesRunAndTheirErrorsComeBack(t *testing.T) {

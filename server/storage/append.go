@@ -1,13 +1,14 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/parley-im/parley/gen/sqlc"
 	"github.com/parley-im/parley/server/committer"
@@ -58,8 +59,8 @@ func (s *Messages) Append(ctx context.Context, drafts []message.Draft, now time.
 func (s *Messages) appendOnce(ctx context.Context, drafts []message.Draft, now time.Time) ([]committer.Outcome, error) {
 	var batch pipeline
 	s.queueEnsure(ctx, &batch, drafts, now)
-	batch.queued(s.q.SessionLockMany(ctx, &batch, sessionsOf(drafts)))
-	_, queued := s.q.MessageAppendBatch(ctx, &batch, appendParams(drafts, now))
+	order := bySession(drafts)
+	_, queued := s.q.MessageAppendBatch(ctx, &batch, appendParams(drafts, order, now))
 	batch.queued(queued)
 
 	conn, err := s.pool.Acquire(ctx)
@@ -73,9 +74,14 @@ func (s *Messages) appendOnce(ctx context.Context, drafts []message.Draft, now t
 			return nil, errors.Join(err, br.Close())
 		}
 	}
-	out, err := readVerdicts(br, drafts)
+	var answer sqlc.MessageAppendBatchRow
+	err = br.QueryRow().Scan(&answer.Verdicts, &answer.Seqs, &answer.CreatedAts)
 	// Close reads up to the sync: only without an error there is the transaction committed.
 	if err := errors.Join(err, br.Close()); err != nil {
+		return nil, err
+	}
+	out, err := outcomes(drafts, order, answer)
+	if err != nil {
 		return nil, err
 	}
 	// Only what took a message certainly exists: a pair that may not talk was given no session, and may get one later.
@@ -104,67 +110,76 @@ func (s *Messages) queueEnsure(ctx context.Context, batch *pipeline, drafts []me
 	}
 }
 
-func sessionsOf(drafts []message.Draft) []uuid.UUID {
-	seen := make(map[uuid.UUID]struct{}, len(drafts))
-	ids := make([]uuid.UUID, 0, len(drafts))
-	for _, d := range drafts {
-		if _, again := seen[d.SessionID]; !again {
-			seen[d.SessionID] = struct{}{}
-			ids = append(ids, d.SessionID)
-		}
+// bySession returns the places of drafts in the order in which they go to PostgreSQL: by session id, which is the order of
+// the locks, and within a session as they came.
+func bySession(drafts []message.Draft) []int {
+	order := make([]int, len(drafts))
+	for i := range order {
+		order[i] = i
 	}
-	return ids
+	slices.SortStableFunc(order, func(a, b int) int {
+		return bytes.Compare(drafts[a].SessionID[:], drafts[b].SessionID[:])
+	})
+	return order
 }
 
-func appendParams(drafts []message.Draft, now time.Time) (p sqlc.MessageAppendBatchParams) {
-	p.Now = now
-	for _, d := range drafts {
-		p.SessionIds = append(p.SessionIds, d.SessionID)
-		p.MsgIds = append(p.MsgIds, d.MessageID)
-		p.UserIds = append(p.UserIds, d.SenderID)
-		p.DeviceIds = append(p.DeviceIds, d.SenderDevice)
-		p.Types = append(p.Types, int16(d.Type))
-		p.Contents = append(p.Contents, d.Body)
-		p.Digests = append(p.Digests, d.Digest)
-		p.Replies = append(p.Replies, d.ReplyTo)
-		p.Peers = append(p.Peers, d.Peer)
+// appendParams is the batch as parley_append wants it: sessions and senders once each, items by their places in them, which
+// count from 1.
+func appendParams(drafts []message.Draft, order []int, now time.Time) sqlc.MessageAppendBatchParams {
+	type sender struct{ user, device string }
+	n := len(drafts)
+	senders := make(map[sender]int32, n)
+	var last []int // of each sender, the place in Lasts
+	p := sqlc.MessageAppendBatchParams{AppendedAt: now,
+		SessionIds: make([]uuid.UUID, 0, n), Counts: make([]int32, 0, n),
+		Slots: make([]int32, n), Nths: make([]int32, n), Senders: make([]int32, n), MsgIds: make([]uuid.UUID, n),
+		Types: make([]int16, n), Contents: make([][]byte, n), Digests: make([]int64, n), Replies: make([]int64, n),
+		Peers: make([]string, n)}
+	for i, at := range order {
+		d := &drafts[at]
+		slot := len(p.SessionIds)
+		if slot == 0 || p.SessionIds[slot-1] != d.SessionID {
+			p.SessionIds, p.Counts = append(p.SessionIds, d.SessionID), append(p.Counts, 0)
+			slot++
+		}
+		p.Counts[slot-1]++
+		by := sender{d.SenderID, d.SenderDevice}
+		if _, known := senders[by]; !known {
+			p.UserIds, p.DeviceIds = append(p.UserIds, by.user), append(p.DeviceIds, by.device)
+			senders[by] = int32(len(p.UserIds)) //nolint:gosec // at most committer.MaxBatch
+			last = append(last, -1)
+		}
+		// Items of a session follow each other: a sender's last one there gives its place to the next.
+		if l := last[senders[by]-1]; l >= 0 && p.Slots[p.Lasts[l]-1] == int32(slot) { //nolint:gosec // as above
+			p.Lasts[l] = int32(i + 1)
+		} else {
+			last[senders[by]-1] = len(p.Lasts)
+			p.Lasts = append(p.Lasts, int32(i+1))
+		}
+		p.Slots[i], p.Nths[i], p.Senders[i] = int32(slot), p.Counts[slot-1], senders[by] //nolint:gosec // as above
+		p.MsgIds[i], p.Types[i], p.Contents[i] = d.MessageID, int16(d.Type), d.Body
+		p.Digests[i], p.Replies[i], p.Peers[i] = d.Digest, d.ReplyTo, d.Peer
 	}
 	return p
 }
 
-func readVerdicts(br pgx.BatchResults, drafts []message.Draft) ([]committer.Outcome, error) {
-	rows, err := br.Query()
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	out := make([]committer.Outcome, len(drafts))
-	n := 0
-	for rows.Next() {
-		var ord, verdict int32
-		var seq int64
-		var created time.Time
-		if err := rows.Scan(&ord, &verdict, &seq, &created); err != nil {
-			return nil, err
-		}
-		d := drafts[ord-1]
-		o := &out[ord-1]
-		if o.Err = verdictError(verdict); o.Err == nil {
-			o.New = verdict == 0
-			o.Receipt = message.Receipt{SessionID: d.SessionID, MessageID: d.MessageID, Seq: seq, CreatedAt: created.UTC()}
-		}
-		n++
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	if n != len(drafts) {
+func outcomes(drafts []message.Draft, order []int, a sqlc.MessageAppendBatchRow) ([]committer.Outcome, error) {
+	if len(a.Verdicts) != len(drafts) || len(a.Seqs) != len(drafts) || len(a.CreatedAts) != len(drafts) {
 		return nil, errors.New("a batch was answered in part")
+	}
+	out := make([]committer.Outcome, len(drafts))
+	for i, at := range order {
+		d, o := &drafts[at], &out[at]
+		if o.Err = verdictError(a.Verdicts[i]); o.Err == nil {
+			o.New = a.Verdicts[i] == 0
+			o.Receipt = message.Receipt{SessionID: d.SessionID, MessageID: d.MessageID, Seq: a.Seqs[i],
+				CreatedAt: a.CreatedAts[i].UTC()}
+		}
 	}
 	return out, nil
 }
 
-// verdicts are the refusals of MessageAppendBatch, by number; queries/message.sql lists them.
+// verdicts are the refusals of parley_append, by number; the schema lists them.
 var verdicts = map[int32]error{
 	2:  committer.ErrIDReused,
 	3:  session.Unavailable,

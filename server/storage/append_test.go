@@ -171,6 +171,97 @@ func TestSendingReadsUpToThere(t *testing.T) {
 	require.EqualValues(t, 1, unreadAlice)
 }
 
+// One batch with all that makes its items depend on each other: refused ones between others, a session that is not there,
+// a repeat, and one user on two devices.
+func TestBatchLeavesNoHoleAndReadsAsFarAsItWent(t *testing.T) {
+	pool := testenv.Postgres(t)
+	s := storage.NewMessages(storage.New(pool))
+	addUsers(t, pool, "alice", "bob", "muted")
+	exec(t, pool, `INSERT INTO user_to_device (user_id, device_id, created_at) VALUES ('alice', 'e', now())`)
+	id, other, quiet := addGroup(t, pool, "alice", "bob", "muted"), addGroup(t, pool, "alice", "bob"), addGroup(t, pool, "alice", "muted")
+	exec(t, pool, `UPDATE user_to_session SET is_muted = true WHERE user_id = 'muted'`)
+	repeat := draftOf(other, "bob", "was there before")
+	first := one(t, s, repeat)
+	fromE := func(d message.Draft) message.Draft { d.SenderDevice = "e"; return d }
+
+	drafts := []message.Draft{
+		draftOf(id, "muted", "x"), draftOf(id, "alice", "1"), draftOf(quiet, "muted", "x"), draftOf(other, "alice", "2"),
+		repeat, fromE(draftOf(id, "alice", "2")), draftOf(uuid.New(), "alice", "x"), draftOf(id, "muted", "x"),
+		draftOf(id, "bob", "3"), draftOf(id, "alice", "4"), fromE(draftOf(other, "alice", "3")),
+	}
+	want := []int64{0, 1, 0, 2, 1, 2, 0, 0, 3, 4, 3}
+	out, err := s.Append(t.Context(), drafts, time.Now())
+	require.NoError(t, err)
+	for i, o := range out {
+		require.Equal(t, want[i], o.Receipt.Seq, "item %d: %v", i, o.Err)
+		require.Equal(t, want[i] == 0, o.Err != nil, "item %d", i)
+		require.Equal(t, o.Err == nil && i != 4, o.New, "item %d", i)
+	}
+	require.Equal(t, first.Receipt, out[4].Receipt)
+
+	heads := func(id uuid.UUID) (head, countable, logged int64) {
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT last_seq, countable_total, (SELECT max(h.head)
+			FROM commit_log c CROSS JOIN LATERAL ROWS FROM (unnest(c.session_ids), unnest(c.heads)) AS h (id, head)
+			WHERE h.id = session_id) FROM session WHERE session_id = $1`, id).Scan(&head, &countable, &logged))
+		return head, countable, logged
+	}
+	read := func(user string, id uuid.UUID) (seq int64) {
+		require.NoError(t, pool.QueryRow(t.Context(),
+			`SELECT read_seq FROM user_to_session WHERE user_id = $1 AND session_id = $2`, user, id).Scan(&seq))
+		return seq
+	}
+	for id, last := range map[uuid.UUID]int64{id: 4, other: 3} {
+		head, countable, logged := heads(id)
+		require.Equal(t, []int64{last, last, last}, []int64{head, countable, logged})
+		require.Equal(t, last, read("alice", id))
+	}
+	require.EqualValues(t, 3, read("bob", id))
+	require.EqualValues(t, 1, read("bob", other))
+	require.Zero(t, read("muted", id))
+	var countables []int64
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT array_agg(countable_no ORDER BY seq_id) FROM msg WHERE session_id = $1`,
+		id).Scan(&countables))
+	require.Equal(t, []int64{1, 2, 3, 4}, countables)
+	var untouched int64
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT last_seq + countable_total FROM session WHERE session_id = $1`,
+		quiet).Scan(&untouched))
+	require.Zero(t, untouched, "a refused item takes no seq")
+
+	// Nothing refused, and still one user on two devices.
+	out, err = s.Append(t.Context(), []message.Draft{
+		draftOf(id, "alice", "5"), fromE(draftOf(id, "alice", "6")), draftOf(other, "bob", "4")}, time.Now())
+	require.NoError(t, err)
+	require.EqualValues(t, 6, out[1].Receipt.Seq)
+	require.EqualValues(t, 6, read("alice", id))
+	require.EqualValues(t, 4, read("bob", other))
+}
+
+// A mark that moves the membership while a batch runs is neither lost nor does it cost the batch its own.
+func TestSendingReadsUpToThereBesideMarks(t *testing.T) {
+	pool := testenv.Postgres(t)
+	s := storage.NewMessages(storage.New(pool))
+	addUsers(t, pool, "alice")
+	id := addGroup(t, pool, "alice")
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				_, _ = pool.Exec(ctx, `UPDATE user_to_session SET is_pinned = NOT is_pinned, marked_unread = true`)
+			}
+		})
+	}
+	var read int64
+	for range 300 {
+		out := one(t, s, draftOf(id, "alice", "x"))
+		require.NoError(t, out.Err)
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT read_seq FROM user_to_session`).Scan(&read))
+		require.Equal(t, out.Receipt.Seq, read)
+	}
+	stop()
+	wg.Wait()
+}
+
 // saboteur ends the connection of some transaction in its middle, once in twenty commits.
 type saboteur struct {
 	*storage.Messages

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -34,6 +35,10 @@ func OpenPool(ctx context.Context, url string, maxConns int) (*pgxpool.Pool, err
 	set["statement_timeout"] = "15s"
 	set["lock_timeout"] = "10s"
 	set["idle_in_transaction_session_timeout"] = "30s"
+	cfg.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		registerUUIDs(conn.TypeMap())
+		return nil
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("make the connection pool: %w", err)
