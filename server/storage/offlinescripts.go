@@ -14,7 +14,7 @@ local info = redis.pcall('INFO', 'replication')
 if type(info) == 'string' then life = string.match(info, 'master_replid:(%x+)') or '' end
 `
 
-// appendScript adds entries and trims. ARGV: length, ttl in ms, lease or '' for any, until when in ms of the server's
+// appendScript adds entries and trims. ARGV: length, ttl in ms, lease or ” for any, until when in ms of the server's
 // clock, lowest and highest seq, then seq, id, body of each entry. It returns the server's time in ms.
 //
 // It does nothing when it comes too late: the caller has given it up, and what was recalled meanwhile is forgotten. And it
@@ -48,8 +48,8 @@ redis.call('PEXPIRE', KEYS[2], ARGV[2])
 return now
 `)
 
-// rangeScript reads the entries with seq in (from, to]. ARGV: from, to, a new lease's token, its ttl in ms. It returns ''
-// and the bodies in order if there are exactly to-from of them; else only a lease, for the append that repairs, or '' where
+// rangeScript reads the entries with seq in (from, to]. ARGV: from, to, a new lease's token, its ttl in ms. It returns ”
+// and the bodies in order if there are exactly to-from of them; else only a lease, for the append that repairs, or ” where
 // none can be given.
 var rangeScript = redis.NewScript(redisLife + `
 local want = tonumber(ARGV[2]) - tonumber(ARGV[1])
