@@ -119,7 +119,11 @@ func (w *redisWorld) faults() []fault {
 			w.do("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "20mb")
 			w.fill(30)
 			sleep(d)
-		}, func(time.Duration) { w.do("CONFIG", "SET", "maxmemory", "0"); w.do("FLUSHALL") }},
+		}, func(time.Duration) {
+			w.do("CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "allkeys-lru")
+			w.do("FLUSHALL")
+		}},
+		{"after all", sleep, none},
 	}
 }
 
@@ -156,14 +160,15 @@ func (d *delays) quantile(phase int, q float64) time.Duration {
 // A3: Redis is damaged in every way under load, with devices that go and come back meanwhile. No send fails, every device
 // is shown everything once and in order, what was recalled is gone, and Redis serves again by itself.
 //
-// PARLEY_SOAK=1 makes each fault last 10 s and goes through them three times.
+// PARLEY_SOAK=1 makes each fault last 10 s, goes through them twice, and holds the delays against the second that
+// acceptance allows.
 func TestRedisIsDisposable(t *testing.T) {
-	during, rounds := 2*time.Second, 1
+	during, rounds, allowed := 2*time.Second, 1, 5*time.Second // 5 s are promised under any fault
 	if testing.Short() {
 		during = 400 * time.Millisecond
 	}
 	if os.Getenv("PARLEY_SOAK") != "" {
-		during, rounds = 10*time.Second, 3
+		during, rounds, allowed = 10*time.Second, 2, time.Second
 	}
 	w := newRedisWorld(t, false)
 	sc := newScene(t, w.s)
@@ -199,7 +204,7 @@ func TestRedisIsDisposable(t *testing.T) {
 				"%s: Redis does not serve again", f.name)
 			p50, p99 := took.quantile(phase, 0.5), took.quantile(phase, 0.99)
 			t.Logf("%-10s %5d sends, delivered p50 %s p99 %s", f.name, l.count()-before, p50.Round(time.Millisecond), p99.Round(time.Millisecond))
-			require.Less(t, p99, 5*time.Second, "%s: promised is 5 s", f.name)
+			require.Less(t, p99, allowed, "%s: delivered too late", f.name)
 			phase++
 		}
 	}
@@ -295,4 +300,45 @@ func TestStartsWithoutRedis(t *testing.T) {
 	w.s.Stop()
 	require.Equal(t, 1, strings.Count(w.s.Log(), "redis is left alone"), "said once, not per call")
 	require.Equal(t, 1, strings.Count(w.s.Log(), "redis answers again"))
+}
+
+// The server on a Cluster and behind Sentinel: a master is killed under load, with devices that come and go. No send fails,
+// nothing is lost, and Redis is used again: once the master is back, or its replica promoted.
+func TestMasterOfManyRedisKilledUnderLoad(t *testing.T) {
+	for name, start := range map[string]func(testing.TB) *testenv.RedisGroup{
+		"cluster": testenv.RedisCluster, "sentinel": testenv.RedisSentinel,
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := start(t)
+			s := rig.Start(t, "PARLEY_REDIS_URL="+g.URL, "PARLEY_RING_BYTES=2000")
+			sc := newScene(t, s)
+			roamer := s.Online("u1", "roamer")
+			ctx, cancel := context.WithCancel(t.Context())
+			var busy sync.WaitGroup
+			busy.Go(func() { roam(ctx, roamer) })
+			defer func() { cancel(); busy.Wait() }()
+			l := startPaced(t, sc.senders, sc.ids, 5*time.Millisecond, nil)
+			served := func() float64 { return s.Metric(`parley_read_entries_total{tier="redis"}`) }
+			serves := func() {
+				n := served()
+				require.Eventually(t, func() bool { return s.Metric("parley_cache_up") == 1 && served() > n }, 30*time.Second, 20*time.Millisecond,
+					"Redis does not serve")
+			}
+			serves()
+			require.NoError(t, g.Servers[0].Kill())
+			require.Eventually(t, func() bool { return s.Metric("parley_cache_left_total") > 0 }, 20*time.Second, 20*time.Millisecond)
+			if name == "cluster" {
+				before := l.count()
+				require.Eventually(t, func() bool { return l.count() > before+100 }, 20*time.Second, 5*time.Millisecond)
+				require.NoError(t, g.Servers[0].Restart(t.Context()))
+			}
+			serves()
+			cancel()
+			busy.Wait()
+			l.stop()
+			roamer.Connect()
+			require.Empty(t, l.codes, "sends that failed")
+			l.check(t, sc.senders[0].Client, append(sc.all, roamer), sc.ids)
+		})
+	}
 }
