@@ -191,6 +191,34 @@ func TestCacheThatFailsIsLeftAlone(t *testing.T) {
 	require.Equal(t, 3, w.log.count("\n"), "one line for each change")
 }
 
+// A Redis that answers probes and fails at once again, as one does that is nearly full, is probed less often.
+func TestCacheThatFailsAgainIsProbedLater(t *testing.T) {
+	w := newWorld(&fakeCache{})
+	w.run(t)
+	eventually(t, func() bool { return w.cache.pings.Load() == 1 }, "no first probe")
+	fail := func() {
+		w.cache.failReads.Store(true)
+		for range 3 {
+			w.read(t, uuid.New())
+		}
+		require.Zero(t, w.metric(t, "parley_cache_up"))
+		w.cache.failReads.Store(false)
+	}
+	fail()
+	for range 2 {
+		eventually(t, func() bool { w.clock.Advance(100 * time.Millisecond); return w.metric(t, "parley_cache_up") == 1 }, "no probe")
+		fail()
+	}
+	timers := func() { require.NoError(t, w.clock.BlockUntilContext(t.Context(), 2)) } // the next probe and the keeper's ticker
+	n := w.cache.pings.Load()
+	timers()
+	w.clock.Advance(1900 * time.Millisecond)
+	timers()
+	w.clock.Advance(4100 * time.Millisecond)
+	eventually(t, func() bool { return w.metric(t, "parley_cache_up") == 1 }, "no probe after 6 s")
+	require.Equal(t, n+1, w.cache.pings.Load())
+}
+
 // A Redis that only reads, or is full, is left too, though its reads go on succeeding in between.
 func TestCacheThatOnlyReadsIsLeftAlone(t *testing.T) {
 	w := newWorld(&fakeCache{})
