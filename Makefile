@@ -18,6 +18,8 @@ TEST_TIMEOUT ?= 15m
 TEST_PARALLEL ?= $(shell getconf _NPROCESSORS_ONLN)
 # How long each fuzz test is fuzzed.
 FUZZ_TIME ?= 10s
+# Which tests `make soak` runs.
+SOAK ?= TestRedisIsDisposable
 # What `make bench` measures, and how often: 10 runs are the least that benchstat can judge by.
 BENCH_PKG   ?= ./server/storage/... ./server/stream/...
 BENCH       ?= .
@@ -52,6 +54,10 @@ check: lint-proto breaking check-generated lint test-short ## The quick loop: li
 .PHONY: test-short
 test-short: .tools/bin/withdb ## Run the short tests, without the race detector
 	@.tools/bin/withdb $(GO) test -short -timeout 2m $(ARGS) $(PKG)
+
+.PHONY: soak
+soak: .tools/bin/withdb ## Run the long forms of the fault tests, some minutes: SOAK is which
+	@PARLEY_SOAK=1 .tools/bin/withdb $(GO) test -run '$(SOAK)' -timeout 60m -v -count 1 $(ARGS) ./server/e2e/...
 
 .PHONY: fuzz
 fuzz: ## Fuzz every fuzz test for FUZZ_TIME

@@ -41,10 +41,16 @@ type load struct {
 	first  int
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	pace   time.Duration          // between a sender's sends
+	before func(messageID string) // told of each send; may be nil
 }
 
 func startLoad(t *testing.T, senders []*rig.Device, ids []string) *load {
-	l := &load{acked: map[string]map[int64]string{}, codes: map[connect.Code]int{}}
+	return startPaced(t, senders, ids, 0, nil)
+}
+
+func startPaced(t *testing.T, senders []*rig.Device, ids []string, pace time.Duration, before func(string)) *load {
+	l := &load{acked: map[string]map[int64]string{}, codes: map[connect.Code]int{}, pace: pace, before: before}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	t.Cleanup(l.stop)
@@ -53,6 +59,7 @@ func startLoad(t *testing.T, senders []*rig.Device, ids []string) *load {
 			rnd := rand.New(rand.NewPCG(7, uint64(w))) //nolint:gosec // a test
 			for n := 0; ctx.Err() == nil; n++ {
 				l.send(ctx, t, d, rig.To(ids[rnd.IntN(len(ids))], fmt.Sprintf("%d-%d", w, n)))
+				time.Sleep(l.pace)
 			}
 		})
 	}
@@ -60,6 +67,9 @@ func startLoad(t *testing.T, senders []*rig.Device, ids []string) *load {
 }
 
 func (l *load) send(ctx context.Context, t *testing.T, d *rig.Device, req *parleyv1.SendMessageRequest) {
+	if l.before != nil {
+		l.before(req.GetMessageId())
+	}
 	for try := 0; ; try++ {
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		res, err := d.Messages.SendMessage(call, req)

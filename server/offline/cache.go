@@ -2,6 +2,7 @@ package offline
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -14,23 +15,28 @@ import (
 type Cache interface {
 	// Read returns what the cache has of each range: all of its entries, in order, or none.
 	Read(ctx context.Context, ranges []message.Range) ([]Cached, error)
-	// Append stores entries.
+	// Append stores entries, or, if it failed, may still do so within AppendLateness.
 	Append(ctx context.Context, batches []Batch) error
-	// Drop forgets sessions, and makes Append refuse what was read of them before.
+	// Drop forgets sessions, and voids their leases.
 	Drop(ctx context.Context, ids []uuid.UUID) error
 	// Ping reports whether the cache answers and takes writes.
 	Ping(ctx context.Context) error
 }
 
-// Cached is what the cache has of a range. Generation stands for the session's recalls so far; it is told with a miss too,
-// for the Append that repairs it.
+// AppendLateness bounds how late an Append that was given up may still take effect.
+const AppendLateness = 2 * time.Second
+
+// Cached is what the cache has of a range: Entries; or, where it lacks some, a Lease for the Append that repairs it (empty
+// where none was given). Broken means that what it has cannot be so, and is to be forgotten.
 type Cached struct {
-	Generation string
-	Entries    []*wire.Entry
+	Entries []*wire.Entry
+	Lease   string
+	Broken  bool
 }
 
-// Batch is entries of one session, ascending. With a Generation they are stored only while it is the present one.
+// Batch is entries of one session, ascending and without holes. With a Lease they are stored only while it holds: it is
+// void once the session was dropped, or the cache has lost what it held.
 type Batch struct {
-	Generation string
-	Entries    []*wire.Entry
+	Lease   string
+	Entries []*wire.Entry
 }

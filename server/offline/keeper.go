@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	// maxKept is how many batches may wait to be appended; more are let go: what the cache lacks is read from PostgreSQL.
-	maxKept = 8192
+	// maxKept is how many batches may wait to be appended, and maxKeptBytes how much; more are let go: what the cache lacks
+	// is read from PostgreSQL.
+	maxKept      = 8192
+	maxKeptBytes = 32 << 20
 	// keepAtOnce is how many batches one pipeline appends.
 	keepAtOnce = 256
 	// dropRetry is how often forgetting is tried again.
@@ -24,7 +26,8 @@ const (
 
 // Keeper writes the cache, behind and in the order of the log: entries after their commit, repairs of what a reader found
 // broken, and, at any price, that a session in which something was recalled is forgotten. Until that has succeeded nothing
-// of the session is read from the cache or added to it.
+// of the session is read from the cache or added to it. An append that failed may still take effect a little later, and so
+// after the forgetting; a session is forgotten again until that cannot be.
 //
 // Keeper.mu guards the queue and the sessions to forget; one goroutine (Run) takes from them.
 type Keeper struct {
@@ -36,8 +39,11 @@ type Keeper struct {
 
 	mu     sync.Mutex
 	queue  []Batch
+	bytes  int64                // of the entries in queue
 	forget map[uuid.UUID]uint64 // when it was asked for, by count
 	asked  uint64
+
+	failed time.Time // when an append last failed; Run's own
 }
 
 // NewKeeper returns a keeper of a cache, which may be nil: then it keeps nothing. reg may be nil.
@@ -46,7 +52,7 @@ func NewKeeper(c Cache, clock clockwork.Clock, log *slog.Logger, reg prometheus.
 		forget: make(map[uuid.UUID]uint64), lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "parley_cache_appends_lost_total", Help: "Batches that were not written to Redis."})}
 	if reg != nil {
-		reg.MustRegister(k.lost, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_cache_up",
+		reg.MustRegister(k.lost, k.breaker.opened, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_cache_up",
 			Help: "1 while Redis is asked, 0 while PostgreSQL serves everything."}, func() float64 {
 			if k.breaker.allows() {
 				return 1
@@ -105,11 +111,20 @@ func (k *Keeper) forgetNow(id uuid.UUID) {
 }
 
 func (k *Keeper) add(b Batch) {
-	if len(k.queue) >= maxKept {
+	n := size(b)
+	if len(k.queue) >= maxKept || k.bytes+n > maxKeptBytes {
 		k.lost.Inc()
 		return
 	}
+	k.bytes += n
 	k.queue = append(k.queue, b)
+}
+
+func size(b Batch) (n int64) {
+	for _, e := range b.Entries {
+		n += int64(e.Size())
+	}
+	return n
 }
 
 func (k *Keeper) nudge() {
@@ -127,11 +142,13 @@ func (k *Keeper) usable(id uuid.UUID) bool {
 	return !forgetting
 }
 
-// Run writes until ctx ends.
+// Run writes until ctx ends. It begins by asking whether the cache is there, and says so.
 func (k *Keeper) Run(ctx context.Context) {
 	if k.cache == nil {
+		k.breaker.log.InfoContext(ctx, "no redis is set; PostgreSQL serves what is not in memory")
 		return
 	}
+	k.breaker.start(ctx)
 	var probes sync.WaitGroup
 	probes.Go(func() { k.breaker.run(ctx) })
 	defer probes.Wait()
@@ -155,6 +172,9 @@ func (k *Keeper) once(ctx context.Context) bool {
 	n := min(len(k.queue), keepAtOnce)
 	taken := k.queue[:n:n]
 	k.queue = k.queue[n:]
+	for _, b := range taken {
+		k.bytes -= size(b)
+	}
 	more := len(k.queue) > 0
 	if !more {
 		k.queue = nil
@@ -177,9 +197,10 @@ func (k *Keeper) once(ctx context.Context) bool {
 	}
 	if len(batches) > 0 {
 		err := k.cache.Append(ctx, batches)
-		k.breaker.done(ctx, err)
+		k.breaker.done(ctx, writes, err)
 		if err != nil {
 			k.lost.Add(float64(len(batches)))
+			k.failed = k.clock.Now()
 		}
 	}
 	if len(forget) > 0 {
@@ -194,9 +215,10 @@ func (k *Keeper) drop(ctx context.Context, forget map[uuid.UUID]uint64) bool {
 	for id := range forget {
 		ids = append(ids, id)
 	}
+	early := !k.failed.IsZero() && k.clock.Since(k.failed) <= AppendLateness
 	err := k.cache.Drop(ctx, ids)
-	k.breaker.done(ctx, err)
-	if err != nil {
+	k.breaker.done(ctx, writes, err)
+	if err != nil || early {
 		return false // the ticker tries again
 	}
 	k.mu.Lock()

@@ -22,8 +22,13 @@ import (
 	"github.com/parley-im/parley/server/wire"
 )
 
-// flightTimeout bounds one reading from cache and PostgreSQL.
-const flightTimeout = 8 * time.Second
+const (
+	// flightTimeout bounds one reading from cache and PostgreSQL.
+	flightTimeout = 8 * time.Second
+	// maxPostgres is how many readings go to PostgreSQL at a time: a quarter of a node's connections (32), so that devices
+	// that all come back while Redis is away leave the rest to sends. Others wait, within their flight's timeout.
+	maxPostgres = 8
+)
 
 // Source is where all entries are: PostgreSQL.
 type Source interface {
@@ -37,6 +42,7 @@ type Reader struct {
 	keeper   *Keeper
 	postgres Source
 	entries  *prometheus.CounterVec
+	turns    chan struct{} // holds one for each reading from PostgreSQL
 
 	mu      sync.Mutex
 	flights map[message.Range]*flight
@@ -51,7 +57,7 @@ type flight struct {
 
 // NewReader returns a reader; reg may be nil.
 func NewReader(r *ring.Ring, k *Keeper, postgres Source, reg prometheus.Registerer) *Reader {
-	rd := &Reader{ring: r, keeper: k, postgres: postgres, flights: make(map[message.Range]*flight),
+	rd := &Reader{ring: r, keeper: k, postgres: postgres, flights: make(map[message.Range]*flight), turns: make(chan struct{}, maxPostgres),
 		entries: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_read_entries_total",
 			Help: "Entries read back, by the tier that had them."}, []string{"tier"})}
 	if reg != nil {
@@ -155,7 +161,7 @@ func (r *Reader) fly(ctx context.Context, ranges []message.Range, flights []*fli
 func (r *Reader) lower(ctx context.Context, ranges []message.Range) ([][]*wire.Entry, error) {
 	token := r.ring.Token()
 	out := make([][]*wire.Entry, len(ranges))
-	generations := r.fromCache(ctx, ranges, out)
+	leases := r.fromCache(ctx, ranges, out)
 	var missing []message.Range
 	var places []int
 	for i, q := range ranges {
@@ -164,7 +170,7 @@ func (r *Reader) lower(ctx context.Context, ranges []message.Range) ([][]*wire.E
 		}
 	}
 	if len(missing) > 0 {
-		rows, err := r.postgres.ListRanges(ctx, missing)
+		rows, err := r.fromPostgres(ctx, missing)
 		if err != nil {
 			return nil, err
 		}
@@ -173,8 +179,8 @@ func (r *Reader) lower(ctx context.Context, ranges []message.Range) ([][]*wire.E
 				return nil, &IncompleteError{Range: q, Got: len(rows[n])}
 			}
 			out[places[n]] = encode(rows[n])
-			if g, ok := generations[places[n]]; ok && len(rows[n]) > 0 {
-				r.keeper.Repair(Batch{Generation: g, Entries: out[places[n]]})
+			if lease := leases[places[n]]; lease != "" && len(rows[n]) > 0 {
+				r.keeper.Repair(Batch{Lease: lease, Entries: out[places[n]]})
 			}
 			r.entries.WithLabelValues("postgres").Add(float64(len(rows[n])))
 		}
@@ -185,7 +191,18 @@ func (r *Reader) lower(ctx context.Context, ranges []message.Range) ([][]*wire.E
 	return out, nil
 }
 
-// fromCache fills out with the ranges that the cache has, and returns the generations of those that it answered for.
+// fromPostgres reads what no cache has, with at most maxPostgres readings at a time.
+func (r *Reader) fromPostgres(ctx context.Context, ranges []message.Range) ([][]message.Entry, error) {
+	select {
+	case r.turns <- struct{}{}:
+		defer func() { <-r.turns }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait to read from PostgreSQL: %w", ctx.Err())
+	}
+	return r.postgres.ListRanges(ctx, ranges)
+}
+
+// fromCache fills out with the ranges that the cache has, and returns the leases to repair the others.
 func (r *Reader) fromCache(ctx context.Context, ranges []message.Range, out [][]*wire.Entry) map[int]string {
 	if !r.keeper.breaker.allows() {
 		return nil
@@ -201,20 +218,25 @@ func (r *Reader) fromCache(ctx context.Context, ranges []message.Range, out [][]
 		return nil
 	}
 	cached, err := r.keeper.cache.Read(ctx, ask)
-	r.keeper.breaker.done(ctx, err)
+	r.keeper.breaker.done(ctx, reads, err)
 	if err != nil {
 		return nil
 	}
-	generations := make(map[int]string, len(ask))
+	leases := make(map[int]string, len(ask))
 	for n, c := range cached {
-		generations[places[n]] = c.Generation
-		// Asked again: what was read while something was recalled is not used.
-		if int64(len(c.Entries)) == ask[n].To-ask[n].From && r.keeper.usable(ask[n].SessionID) {
+		switch {
+		case c.Broken:
+			r.keeper.Forget(ask[n].SessionID)
+		case !r.keeper.usable(ask[n].SessionID):
+			// Asked again: what was read while something was recalled is not used.
+		case int64(len(c.Entries)) == ask[n].To-ask[n].From:
 			out[places[n]] = c.Entries
 			r.entries.WithLabelValues("redis").Add(float64(len(c.Entries)))
+		default:
+			leases[places[n]] = c.Lease
 		}
 	}
-	return generations
+	return leases
 }
 
 func encode(rows []message.Entry) []*wire.Entry {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,14 +15,23 @@ import (
 	"github.com/parley-im/parley/server/wire"
 )
 
+const (
+	// leaseFor is how long a reader may take to repair what it found missing: longer than a reading takes.
+	leaseFor = 30 * time.Second
+	// clusterProbes is how many keys a probe of a cluster writes, so that every master is asked (of ten masters one is
+	// left out once in a thousand).
+	clusterProbes = 64
+)
+
 // OfflineCache is the Redis tier of reading back: per session a sorted set of message ids by seq and a hash of their
-// encoded entries, in one slot of a cluster, with a counter that stands for recalls. Redis is never trusted: whoever reads
-// holds the result against the log's arithmetic.
+// encoded entries, in one slot of a cluster, with a lease for those who repair it. Redis is never trusted: whoever reads
+// holds the result against the log's arithmetic, and what a former life of the server left is not looked at.
 type OfflineCache struct {
 	client redis.UniversalClient
 	epoch  func() string
 	length int
 	ttl    time.Duration
+	clock  serverClock
 }
 
 // NewOfflineCache returns the tier: at most length entries of each session, kept for ttl after the last one. epoch tells
@@ -33,102 +43,142 @@ func NewOfflineCache(client redis.UniversalClient, epoch func() string, length i
 // keys are a session's keys; what is in braces decides the slot of a cluster.
 func (c *OfflineCache) keys(id uuid.UUID) []string {
 	tag := "{" + id.String() + "}:" + c.epoch()
-	return []string{"offline:" + tag, "body:" + tag, "generation:" + tag}
+	return []string{"offline:" + tag, "body:" + tag, "lease:" + tag}
 }
-
-// appendScript adds entries and trims. KEYS: set, hash, generation. ARGV: length, ttl in ms, generation or "" for any,
-// then seq, id, body of each entry. It refuses (0) when a generation was given and is not the present one: what the caller
-// read may have been recalled since.
-var appendScript = redis.NewScript(`
-if ARGV[3] ~= '' and (redis.call('GET', KEYS[3]) or '0') ~= ARGV[3] then return 0 end
-for i = 4, #ARGV, 3 do
-  redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1])
-  redis.call('HSET', KEYS[2], ARGV[i + 1], ARGV[i + 2])
-end
-local excess = redis.call('ZCARD', KEYS[1]) - tonumber(ARGV[1])
-if excess > 0 then
-  local old = redis.call('ZRANGE', KEYS[1], 0, excess - 1)
-  for i = 1, #old, 1000 do
-    redis.call('HDEL', KEYS[2], unpack(old, i, math.min(i + 999, #old)))
-  end
-  redis.call('ZREMRANGEBYRANK', KEYS[1], 0, excess - 1)
-end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
-return 1
-`)
-
-// rangeScript reads the entries with seq in (from, to]. KEYS as above; ARGV: from, to. It returns the generation and, only
-// if there are exactly to-from of them, the bodies in order.
-var rangeScript = redis.NewScript(`
-local generation = redis.call('GET', KEYS[3]) or '0'
-local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], ARGV[2])
-if #ids == 0 or #ids ~= tonumber(ARGV[2]) - tonumber(ARGV[1]) then return {generation} end
-local out = redis.call('HMGET', KEYS[2], unpack(ids))
-table.insert(out, 1, generation)
-return out
-`)
-
-// dropScript forgets a session and moves its generation on. KEYS as above; ARGV: ttl of the generation in ms.
-var dropScript = redis.NewScript(`
-redis.call('INCR', KEYS[3])
-redis.call('PEXPIRE', KEYS[3], ARGV[1])
-return redis.call('DEL', KEYS[1], KEYS[2])
-`)
 
 // Append implements offline.Cache.
 func (c *OfflineCache) Append(ctx context.Context, batches []offline.Batch) error {
-	return c.run(ctx, appendScript, len(batches), func(i int) ([]string, []any) {
+	until, err := c.until(ctx)
+	if err != nil {
+		return err
+	}
+	var now int64
+	err = c.run(ctx, appendScript, len(batches), func(i int) ([]string, []any) {
 		b := batches[i]
-		args := make([]any, 3, 3+3*len(b.Entries))
-		args[0], args[1], args[2] = c.length, c.ttl.Milliseconds(), b.Generation
+		args := make([]any, 6, 6+3*len(b.Entries))
+		args[0], args[1], args[2], args[3] = c.length, c.ttl.Milliseconds(), b.Lease, until
+		args[4], args[5] = b.Entries[0].Seq, b.Entries[len(b.Entries)-1].Seq
 		for _, e := range b.Entries {
 			args = append(args, e.Seq, e.MessageID.String(), e.Encoded())
 		}
 		return c.keys(b.Entries[0].SessionID), args
-	}, nil)
+	}, func(_ int, reply any) error {
+		at, ok := reply.(int64)
+		if !ok {
+			return fmt.Errorf("redis gave %T for an append", reply)
+		}
+		now = max(now, at) // of a cluster's clocks the one that is ahead, so that none refuses what is in time
+		return nil
+	})
+	if err == nil {
+		c.clock.set(now)
+	}
+	return err
 }
 
-// Drop implements offline.Cache.
+// until is when what is sent now is too late, in the server's time.
+func (c *OfflineCache) until(ctx context.Context) (int64, error) {
+	now, ok := c.clock.now()
+	if !ok {
+		ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+		defer cancel()
+		t, err := c.client.Time(ctx).Result()
+		if err != nil {
+			return 0, fmt.Errorf("redis: %w", err)
+		}
+		now = t.UnixMilli()
+		c.clock.set(now)
+	}
+	return now + offline.AppendLateness.Milliseconds()/2, nil
+}
+
+// serverClock follows the clock of Redis, by what its answers say. Only the time that passes here since an answer is
+// measured, with the monotonic clock. The answer was older when it came, so this is never ahead of the server.
+type serverClock struct {
+	mu    sync.Mutex
+	at    int64 // ms, on the server, at here
+	here  time.Time
+	known bool
+}
+
+func (s *serverClock) set(at int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at, s.here, s.known = at, time.Now(), true //nolint:forbidigo // measures what passes here
+}
+
+func (s *serverClock) now() (int64, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.at + time.Since(s.here).Milliseconds(), s.known //nolint:forbidigo // measures what passes here
+}
+
+// Drop implements offline.Cache. It takes no memory, so that it succeeds on a Redis that is full.
 func (c *OfflineCache) Drop(ctx context.Context, ids []uuid.UUID) error {
-	return c.run(ctx, dropScript, len(ids), func(i int) ([]string, []any) {
-		return c.keys(ids[i]), []any{c.ttl.Milliseconds()}
-	}, nil)
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	_, err := c.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, id := range ids {
+			p.Del(ctx, c.keys(id)...)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("redis: %w", err)
+	}
+	return nil
 }
 
 // Read implements offline.Cache.
 func (c *OfflineCache) Read(ctx context.Context, ranges []message.Range) ([]offline.Cached, error) {
 	out := make([]offline.Cached, len(ranges))
+	token := uuid.NewString()
 	err := c.run(ctx, rangeScript, len(ranges), func(i int) ([]string, []any) {
-		return c.keys(ranges[i].SessionID), []any{ranges[i].From, ranges[i].To}
+		return c.keys(ranges[i].SessionID), []any{ranges[i].From, ranges[i].To, token, leaseFor.Milliseconds()}
 	}, func(i int, reply any) error {
 		items, ok := reply.([]any)
 		if !ok || len(items) == 0 {
 			return fmt.Errorf("redis gave %T for a range", reply)
 		}
-		out[i].Generation, _ = items[0].(string)
-		for n, item := range items[1:] {
-			raw, ok := item.(string)
-			if !ok {
-				out[i].Entries = nil // a body is missing
-				return nil
-			}
-			e, err := wire.Decode([]byte(raw))
-			if err != nil || e.SessionID != ranges[i].SessionID || e.Seq != ranges[i].From+1+int64(n) {
-				out[i].Entries = nil
-				return nil //nolint:nilerr // what is not as it should be is a miss
-			}
-			out[i].Entries = append(out[i].Entries, e)
-		}
+		out[i].Lease, _ = items[0].(string)
+		out[i].Entries, out[i].Broken = decoded(ranges[i], items[1:])
 		return nil
 	})
 	return out, err
 }
 
-// Ping implements offline.Cache.
+// decoded returns the entries of a range, or that they are not what they should be.
+func decoded(want message.Range, items []any) (entries []*wire.Entry, broken bool) {
+	for n, item := range items {
+		raw, ok := item.(string)
+		if !ok {
+			return nil, true
+		}
+		e, err := wire.Decode([]byte(raw))
+		if err != nil || e.SessionID != want.SessionID || e.Seq != want.From+1+int64(n) {
+			return nil, true
+		}
+		entries = append(entries, e)
+	}
+	return entries, false
+}
+
+// Ping implements offline.Cache. It writes, so that a Redis that only reads, or is full, does not count; in a cluster to
+// as many keys as make every master likely to be asked.
 func (c *OfflineCache) Ping(ctx context.Context) error {
-	// A write, so that a Redis that only reads, or is full, does not count as well.
-	return c.client.Set(ctx, "parley:probe", strconv.FormatInt(int64(c.length), 10), time.Minute).Err()
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	keys := 1
+	if _, ok := c.client.(*redis.ClusterClient); ok {
+		keys = clusterProbes
+	}
+	_, err := c.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for n := range keys {
+			p.Set(ctx, "parley:probe:"+strconv.Itoa(n), "", time.Minute)
+		}
+		return nil
+	})
+	return err
 }
 
 // run runs a script n times in one pipeline, and once more with its source where the server does not know it yet.

@@ -140,61 +140,65 @@ func (w *tiers) check(t require.TestingT, id uuid.UUID, from, to int64) {
 func TestTiersNeverLieWhateverHappensToRedis(t *testing.T) {
 	url, _ := testenv.Redis(t)
 	for _, ringBytes := range []int64{0, 20_000} {
-		w := newTiers(t, url, ringBytes)
-		rnd := rand.New(rand.NewPCG(11, uint64(ringBytes))) //nolint:gosec // a test
-		ids := []uuid.UUID{uuid.New(), uuid.New(), uuid.New()}
-		steps := 1500
-		if testing.Short() {
-			steps = 300
-		}
-		for range steps {
-			id := ids[rnd.IntN(len(ids))]
-			head := int64(len(w.log.logs[id]))
-			set, hash := "offline:{"+id.String()+"}:e1", "body:{"+id.String()+"}:e1"
-			ctx := context.Background()
-			switch rnd.IntN(14) {
-			case 0, 1, 2, 3, 4:
-				w.pub.Publish([]message.Entry{w.log.commit(id, words(fmt.Sprint("m", head)), message.TypeText)})
-			case 5:
-				if head > 0 {
-					seq := rnd.Int64N(head) + 1
-					w.log.mu.Lock()
-					countable := w.log.logs[id][seq-1].Type == message.TypeText && !w.log.logs[id][seq-1].IsDeleted
-					w.log.mu.Unlock()
-					if countable {
-						w.pub.Publish([]message.Entry{w.log.commit(id, &parleyv1.Content{Kind: &parleyv1.Content_Recall{
-							Recall: &parleyv1.Recall{Seq: seq}}}, message.TypeRecall)})
-					}
-				}
-			case 6:
-				w.client.Del(ctx, []string{set, hash}[rnd.IntN(2)])
-			case 7: // front, middle or tail
-				at := []int64{0, head / 2, -1}[rnd.IntN(3)]
-				w.client.ZRemRangeByRank(ctx, set, at, at)
-			case 8:
-				if fields, err := w.client.HKeys(ctx, hash).Result(); err == nil && len(fields) > 0 {
-					f := fields[rnd.IntN(len(fields))]
-					if rnd.IntN(2) == 0 {
-						w.client.HDel(ctx, hash, f)
-					} else {
-						w.client.HSet(ctx, hash, f, "garbage")
-					}
-				}
-			case 9:
-				w.client.ZAdd(ctx, set, redis.Z{Score: float64(rnd.Int64N(head + 2)), Member: uuid.NewString()})
-			case 10: // committed by another node
-				w.log.commit(id, words("elsewhere"), message.TypeText)
-				w.ring.Behind(id, head+1)
-			default:
-				if head > 0 {
-					from := max(0, head-1-rnd.Int64N(40))
-					w.check(t, id, from, head)
+		damageAndRead(t, newTiers(t, url, ringBytes), uint64(ringBytes)) //nolint:gosec // not negative
+	}
+}
+
+// damageAndRead sends, recalls, damages Redis and reads in random order, and holds what is read against the log.
+func damageAndRead(t *testing.T, w *tiers, seed uint64) {
+	rnd := rand.New(rand.NewPCG(11, seed)) //nolint:gosec // a test
+	ids := []uuid.UUID{uuid.New(), uuid.New(), uuid.New()}
+	steps := 1500
+	if testing.Short() {
+		steps = 300
+	}
+	for range steps {
+		id := ids[rnd.IntN(len(ids))]
+		head := int64(len(w.log.logs[id]))
+		set, hash := "offline:{"+id.String()+"}:e1", "body:{"+id.String()+"}:e1"
+		ctx := context.Background()
+		switch rnd.IntN(14) {
+		case 0, 1, 2, 3, 4:
+			w.pub.Publish([]message.Entry{w.log.commit(id, words(fmt.Sprint("m", head)), message.TypeText)})
+		case 5:
+			if head > 0 {
+				seq := rnd.Int64N(head) + 1
+				w.log.mu.Lock()
+				countable := w.log.logs[id][seq-1].Type == message.TypeText && !w.log.logs[id][seq-1].IsDeleted
+				w.log.mu.Unlock()
+				if countable {
+					w.pub.Publish([]message.Entry{w.log.commit(id, &parleyv1.Content{Kind: &parleyv1.Content_Recall{
+						Recall: &parleyv1.Recall{Seq: seq}}}, message.TypeRecall)})
 				}
 			}
+		case 6:
+			w.client.Del(ctx, []string{set, hash}[rnd.IntN(2)])
+		case 7: // front, middle or tail
+			at := []int64{0, head / 2, -1}[rnd.IntN(3)]
+			w.client.ZRemRangeByRank(ctx, set, at, at)
+		case 8:
+			if fields, err := w.client.HKeys(ctx, hash).Result(); err == nil && len(fields) > 0 {
+				f := fields[rnd.IntN(len(fields))]
+				if rnd.IntN(2) == 0 {
+					w.client.HDel(ctx, hash, f)
+				} else {
+					w.client.HSet(ctx, hash, f, "garbage")
+				}
+			}
+		case 9:
+			w.client.ZAdd(ctx, set, redis.Z{Score: float64(rnd.Int64N(head + 2)), Member: uuid.NewString()})
+		case 10: // committed by another node
+			w.log.commit(id, words("elsewhere"), message.TypeText)
+			w.ring.Behind(id, head+1)
+		default:
+			if head > 0 {
+				from := max(0, head-1-rnd.Int64N(40))
+				w.check(t, id, from, head)
+			}
 		}
-		require.Positive(t, w.served(t, "redis"), "redis has served nothing: the test tests nothing")
-		require.Positive(t, w.served(t, "postgres"))
 	}
+	require.Positive(t, w.served(t, "redis"), "redis has served nothing: the test tests nothing")
+	require.Positive(t, w.served(t, "postgres"))
 }
 
 // A group that all come back to at once costs one reading, not one per device.

@@ -120,9 +120,19 @@ func MessageFor(e message.Entry, st *parleyv1.MessageState) *parleyv1.Message {
 	return m
 }
 
-// ValidBody reports whether a stored body can be joined to an encoded message.
+// ValidBody reports whether a stored body can be joined to an encoded message: it decodes, and sets none of the fields
+// that are written from the row's other columns, since the last one would count.
 func ValidBody(body []byte) bool {
-	return body == nil || proto.Unmarshal(body, &parleyv1.Message{}) == nil
+	if body == nil {
+		return true
+	}
+	m := &parleyv1.Message{}
+	if proto.Unmarshal(body, m) != nil {
+		return false
+	}
+	m.Content, m.ReplyToSeq, m.Mentions = nil, 0, nil
+	m.ProtoReflect().SetUnknown(nil)
+	return proto.Size(m) == 0
 }
 
 // Field numbers of parley.v1.Message, in the order in which they are written.

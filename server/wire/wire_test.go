@@ -87,6 +87,11 @@ func TestBodyThatDoesNotDecodeIsAPlaceholder(t *testing.T) {
 	require.EqualValues(t, 7, m.GetSeq())
 	require.Equal(t, parleyv1.MessageType_MESSAGE_TYPE_TEXT, m.GetType())
 	require.Nil(t, m.GetContent())
+	for _, forged := range []*parleyv1.Message{{Seq: 8}, {SessionId: uuid.NewString()}, {SenderId: "b"}, {IsDeleted: true}} {
+		require.False(t, wire.ValidBody(body(t, forged)), "it would stand for the row's own columns")
+	}
+	require.True(t, wire.ValidBody(body(t, &parleyv1.Message{ReplyToSeq: 3, Content: &parleyv1.Content{
+		Kind: &parleyv1.Content_Text{Text: &parleyv1.Text{Body: "x"}}}})))
 }
 
 func TestMemberChangeAndRecallAreRead(t *testing.T) {

@@ -32,6 +32,9 @@ type Device struct {
 	lastErr   error
 	stop      context.CancelFunc
 	done      chan struct{}
+
+	// Arrived, if set before Connect, is told of each entry that is shown, with the device locked.
+	Arrived func(*parleyv1.Message)
 }
 
 // NewDevice makes a device that is not online yet.
@@ -173,6 +176,9 @@ func (d *Device) takeMessage(m *parleyv1.Message) {
 	}
 	d.cursors[id] = m.GetSeq()
 	d.shown[id] = append(d.shown[id], m)
+	if d.Arrived != nil {
+		d.Arrived(m)
+	}
 }
 
 func (d *Device) problem(format string, a ...any) {

@@ -1,0 +1,217 @@
+package storage_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/parley-im/parley/server/dev"
+	"github.com/parley-im/parley/server/dev/testenv"
+	"github.com/parley-im/parley/server/message"
+	"github.com/parley-im/parley/server/offline"
+	"github.com/parley-im/parley/server/storage"
+	"github.com/parley-im/parley/server/wire"
+)
+
+// shelf is the Redis tier by itself, with one session of a few entries.
+type shelf struct {
+	t       testing.TB
+	client  redis.UniversalClient
+	cache   *storage.OfflineCache
+	id      uuid.UUID
+	entries []*wire.Entry
+}
+
+func newShelf(t testing.TB, url string, n int) *shelf {
+	client, err := storage.OpenRedis(url)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = client.Close() })
+	s := &shelf{t: t, client: client, id: uuid.New(),
+		cache: storage.NewOfflineCache(client, func() string { return "e" }, 500, time.Hour)}
+	log := &memoryLog{logs: map[uuid.UUID][]message.Entry{}}
+	for i := range n {
+		s.entries = append(s.entries, wire.Encode(log.commit(s.id, words(fmt.Sprint("m", i)), message.TypeText)))
+	}
+	return s
+}
+
+func (s *shelf) append(lease string, from, to int) error {
+	return s.cache.Append(context.Background(), []offline.Batch{{Lease: lease, Entries: s.entries[from:to]}})
+}
+
+// read returns how many entries of the range are there (all or none), and the lease to repair it.
+func (s *shelf) read(from, to int64) (int, string) {
+	got, err := s.cache.Read(context.Background(), []message.Range{{SessionID: s.id, From: from, To: to}})
+	require.NoError(s.t, err)
+	return len(got[0].Entries), got[0].Lease
+}
+
+func (s *shelf) drop() error { return s.cache.Drop(context.Background(), []uuid.UUID{s.id}) }
+
+func (s *shelf) held() (n int64) {
+	for _, k := range []string{"offline:", "body:", "lease:"} {
+		one, err := s.client.Exists(context.Background(), k+"{"+s.id.String()+"}:e").Result()
+		require.NoError(s.t, err)
+		n += one
+	}
+	return n
+}
+
+// A lease is good for one repair of what was missing, and void after a recall, whatever Redis lost in between.
+func TestLeaseIsVoidAfterDrop(t *testing.T) {
+	url, _ := testenv.Redis(t)
+	s := newShelf(t, url, 10)
+	n, lease := s.read(0, 10)
+	require.Zero(t, n)
+	require.NotEmpty(t, lease)
+	require.NoError(t, s.append(lease, 0, 10))
+	n, none := s.read(0, 10)
+	require.Equal(t, 10, n)
+	require.Empty(t, none, "what is whole needs no repair")
+
+	require.NoError(t, s.drop())
+	require.NoError(t, s.append(lease, 0, 10))
+	require.Zero(t, s.held(), "a lease of before was good after a recall")
+	_, fresh := s.read(0, 10)
+	require.NotEqual(t, lease, fresh)
+	require.NoError(t, s.drop())
+	require.NoError(t, s.drop())
+	_, again := s.read(0, 10)
+	require.NotEqual(t, fresh, again, "a lease came back")
+	require.NoError(t, s.append(fresh, 0, 10))
+	n, _ = s.read(0, 10)
+	require.Zero(t, n)
+	require.NoError(t, s.drop())
+}
+
+// A repair heals what others put into the set.
+func TestRepairHealsForeignMembers(t *testing.T) {
+	url, _ := testenv.Redis(t)
+	s := newShelf(t, url, 10)
+	require.NoError(t, s.append("", 0, 10))
+	require.NoError(t, s.client.ZAdd(t.Context(), "offline:{"+s.id.String()+"}:e", redis.Z{Score: 5, Member: "x"}).Err())
+	n, lease := s.read(0, 10)
+	require.Zero(t, n)
+	require.NoError(t, s.append(lease, 0, 10))
+	n, _ = s.read(0, 10)
+	require.Equal(t, 10, n)
+	require.NoError(t, s.drop())
+}
+
+// What is left of a session that was evicted in part does not pile up: no body without its place in the set.
+func TestEvictedSetTakesItsBodiesAlong(t *testing.T) {
+	url, _ := testenv.Redis(t)
+	s := newShelf(t, url, 10)
+	require.NoError(t, s.append("", 0, 9))
+	require.NoError(t, s.client.Del(t.Context(), "offline:{"+s.id.String()+"}:e").Err())
+	require.NoError(t, s.append("", 9, 10))
+	n, err := s.client.HLen(t.Context(), "body:{"+s.id.String()+"}:e").Result()
+	require.NoError(t, err)
+	require.EqualValues(t, 2, n, "one body and the life that it was made in")
+	require.NoError(t, s.drop())
+}
+
+// Forgetting works where nothing can be added.
+func TestDropWorksOnAFullRedis(t *testing.T) {
+	own := testenv.OwnRedis(t, map[string]string{"maxmemory": "8mb", "maxmemory-policy": "noeviction"})
+	s := newShelf(t, own.URL(), 10)
+	require.NoError(t, s.append("", 0, 10))
+	for size := 1 << 20; size > 10; {
+		if s.client.Set(t.Context(), uuid.NewString(), strings.Repeat("x", size), 0).Err() != nil {
+			size /= 8
+		}
+	}
+	require.ErrorContains(t, s.append("", 0, 10), "OOM")
+	require.Error(t, s.cache.Ping(t.Context()), "a full Redis counts as there")
+	n, _ := s.read(0, 10)
+	require.Equal(t, 10, n, "what is there can be read")
+	require.NoError(t, s.drop())
+	require.Zero(t, s.held())
+}
+
+// A server that comes back from a snapshot on disk holds what was recalled since: nothing of it is looked at.
+func TestFormerLifeOfRedisIsNotBelieved(t *testing.T) {
+	own := testenv.OwnRedis(t, nil)
+	s := newShelf(t, own.URL(), 10)
+	require.NoError(t, s.append("", 0, 9))
+	_, lease := s.read(0, 10)
+	require.NoError(t, s.client.Save(t.Context()).Err())
+	require.NoError(t, s.drop())
+	require.NoError(t, own.Kill())
+	require.NoError(t, own.Restart(t.Context()))
+	require.Eventually(t, func() bool { return s.cache.Ping(context.Background()) == nil }, 10*time.Second, 10*time.Millisecond)
+	require.EqualValues(t, 3, s.held(), "the snapshot was not loaded: the test tests nothing")
+	n, fresh := s.read(0, 9)
+	require.Zero(t, n, "a former life was believed")
+	require.NotEqual(t, lease, fresh)
+	require.NoError(t, s.append(lease, 0, 9))
+	n, _ = s.read(0, 9)
+	require.Zero(t, n, "a lease of a former life was good")
+	require.NoError(t, s.append("", 9, 10))
+	n, _ = s.read(9, 10)
+	require.Equal(t, 1, n)
+	n, _ = s.read(8, 10)
+	require.Zero(t, n, "entries of two lives were joined")
+}
+
+// An append that was given up and arrives after the session was forgotten has no effect.
+func TestLateAppendHasNoEffect(t *testing.T) {
+	own := testenv.OwnRedis(t, nil)
+	link, url := testenv.NewLinkTo(t, own.TCPURL())
+	s := newShelf(t, url, 10)
+	direct := newShelf(t, own.URL(), 0)
+	direct.id = s.id
+	require.NoError(t, s.append("", 0, 5))
+	require.NoError(t, direct.drop())
+	link.Mute()
+	require.Error(t, s.append("", 5, 10))
+	time.Sleep(offline.AppendLateness)
+	before := calls(t, direct.client)
+	link.Heal()
+	require.Eventually(t, func() bool { return calls(t, direct.client) > before }, 10*time.Second, 10*time.Millisecond,
+		"it never arrived: the test tests nothing")
+	require.Zero(t, direct.held())
+	require.NoError(t, s.append("", 0, 10), "what is in time is taken")
+	n, _ := direct.read(0, 10)
+	require.Equal(t, 10, n)
+}
+
+// calls is how many scripts a server has run.
+func calls(t *testing.T, c redis.UniversalClient) (n int) {
+	stats, err := c.InfoMap(t.Context(), "commandstats").Result()
+	require.NoError(t, err)
+	for _, name := range []string{"cmdstat_evalsha", "cmdstat_eval"} {
+		var one int
+		if line := stats["Commandstats"][name]; line != "" {
+			_, err := fmt.Sscanf(line, "calls=%d", &one)
+			require.NoError(t, err)
+		}
+		n += one
+	}
+	return n
+}
+
+// The stand-in of `parley run` takes the scripts as well.
+func TestStandInServesTheTier(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	t.Setenv("PARLEY_REDIS_BIN", "")
+	r, err := dev.StartRedis(t.Context(), dev.RedisOptions{DataDir: t.TempDir()})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = r.Stop(context.Background()) })
+	require.Equal(t, dev.KindInProcess, r.Kind())
+	s := newShelf(t, r.URL(), 10)
+	require.NoError(t, s.cache.Ping(t.Context()))
+	_, lease := s.read(0, 10)
+	require.NoError(t, s.append(lease, 0, 10))
+	n, _ := s.read(0, 10)
+	require.Equal(t, 10, n)
+	require.NoError(t, s.drop())
+	require.NoError(t, s.append(lease, 0, 10))
+	require.Zero(t, s.held())
+}
