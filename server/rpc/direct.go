@@ -99,6 +99,8 @@ type directSink struct {
 	codec wire.Codec
 	call  *call
 	rest  []byte // what the connection did not take at once
+	// broken: a write failed. Where it broke off is not known, so nothing can follow.
+	broken bool
 
 	// write is writeOnce, made once; the others are what it is given and returns.
 	write  func(fd uintptr) bool
@@ -157,6 +159,7 @@ func (s *directSink) writeOnce(fd uintptr) bool {
 		err = nil
 	}
 	s.wrote, s.failed = max(n, 0), err
+	s.broken = err != nil
 	return true // do not wait until it can take more
 }
 
@@ -174,6 +177,7 @@ func (s *directSink) Finish() error {
 	_, err := s.conn.Write(s.rest)
 	s.rest = nil
 	if err != nil {
+		s.broken = true
 		return err
 	}
 	return s.conn.SetWriteDeadline(time.Time{})
@@ -193,9 +197,11 @@ func (s *directSink) End(why error) {
 	if why != nil {
 		last = endMessage(asWire(ctx, why))
 	}
-	s.rest = append(s.rest, appendChunk(nil, flagEnd, last)...)
-	s.rest = append(s.rest, "0\r\n\r\n"...)
-	_ = s.Finish() // a peer that is gone learns nothing
+	if !s.broken {
+		s.rest = append(s.rest, appendChunk(nil, flagEnd, last)...)
+		s.rest = append(s.rest, "0\r\n\r\n"...) // the chunk that ends an answer
+		_ = s.Finish()
+	}
 	_ = s.conn.Close()
 	s.call.obs.end(ctx, s.call)
 }

@@ -12,22 +12,16 @@ import (
 	"os/exec"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"connectrpc.com/grpchealth"
 	"github.com/google/uuid"
-	"github.com/jonboulle/clockwork"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
-	"github.com/parley-im/parley/gen/parley/v1/parleyv1connect"
-	"github.com/parley-im/parley/server/auth"
-	"github.com/parley-im/parley/server/cursor"
 	"github.com/parley-im/parley/server/message"
 	"github.com/parley-im/parley/server/rpc"
 	"github.com/parley-im/parley/server/stream"
@@ -246,24 +240,7 @@ func (r *rig) parley(ln net.Listener, n int) fanServer {
 		w.cursors[user+"/d"] = map[uuid.UUID]int64{r.session: int64(n)}
 	}
 	r.seq = int64(n)
-	log := slog.New(slog.DiscardHandler)
-	key, err := auth.NewAPIKey(strings.Repeat("k", 40))
-	require.NoError(b, err)
-	syncer := &rpc.SyncServer{Streams: w.mgr, Acks: cursor.New(nil, nil, clockwork.NewRealClock(), log), Hub: w.hub, Epoch: w}
-	h, err := rpc.New(rpc.Config{
-		Services: rpc.Services{Relation: parleyv1connect.UnimplementedRelationServiceHandler{},
-			Device:  parleyv1connect.UnimplementedDeviceServiceHandler{},
-			Session: parleyv1connect.UnimplementedSessionServiceHandler{},
-			Message: parleyv1connect.UnimplementedMessageServiceHandler{},
-			State:   parleyv1connect.UnimplementedStateServiceHandler{}, Sync: syncer,
-			Admin: parleyv1connect.UnimplementedAdminServiceHandler{}},
-		Subscriber: syncer, Verifier: believer{}, APIKey: key, Gate: believer{}, Health: grpchealth.NewStaticChecker(),
-		Log: log, Metrics: reg,
-	})
-	require.NoError(b, err)
-	srv := rpc.NewHTTPServer(context.Background(), h, nil, log)
-	go func() { _ = srv.Serve(ln) }()
-	b.Cleanup(func() { _ = srv.Close() })
+	serveWorld(b, w, ln, reg)
 	return &parleyServer{world: w, reg: reg}
 }
 
@@ -290,15 +267,6 @@ func (p *parleyServer) metric(name string) int64 {
 	}
 	return 0
 }
-
-// believer takes the token for the user's id.
-type believer struct{}
-
-func (believer) Verify(_ context.Context, raw string) (auth.Principal, error) {
-	return auth.Principal{UserID: raw, DeviceID: "d"}, nil
-}
-
-func (believer) Check(context.Context, string, string) error { return nil }
 
 // bare is the least that a Go server can do: a goroutine per connection that writes what it is told to.
 type bare struct {

@@ -1,10 +1,12 @@
 package stream
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
 	"runtime"
+	"runtime/debug"
 	"sync"
 
 	"github.com/parley-im/parley/server/wire"
@@ -58,6 +60,18 @@ func (w *writers) next() *Stream {
 	}
 	return s
 }
+
+// guarded is run for a goroutine that nobody else watches over.
+func (s *Stream) guarded(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked(p)
+		}
+	}()
+	return s.run(ctx)
+}
+
+func panicked(p any) error { return fmt.Errorf("panic: %v\n%s", p, debug.Stack()) }
 
 // frames are the writers' buffers, kept while they are in use every now and then.
 var frames = sync.Pool{New: func() any { return &[2]*wire.Frame{wire.NewFrame(wire.Proto), wire.NewFrame(wire.JSON)} }}
@@ -162,6 +176,12 @@ func (s *Stream) beatOrWait() {
 
 // serve writes what waits for a parked stream, in one frame. It waits for nothing.
 func (s *Stream) serve(f *wire.Frame) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.end(panicked(p))
+			go s.resume()
+		}
+	}()
 	s.mu.Lock()
 	if s.slow() {
 		s.mu.Unlock()
@@ -171,6 +191,7 @@ func (s *Stream) serve(f *wire.Frame) {
 	w := s.takeAll()
 	s.mu.Unlock()
 
+	f.Reset(keepBuffer + maxFrame)
 	s.frame = f
 	err := s.writeQueue(w.queue, math.MaxInt)
 	for _, ev := range w.events {
@@ -183,7 +204,6 @@ func (s *Stream) serve(f *wire.Frame) {
 	if err == nil && f.Len() > 0 {
 		err = s.flush()
 	}
-	f.Reset(keepBuffer + maxFrame)
 	s.frame = nil
 	if err != nil {
 		s.end(err)
@@ -204,7 +224,7 @@ func (s *Stream) serve(f *wire.Frame) {
 // resume gives the stream a goroutine until it can be parked again, or ends it.
 func (s *Stream) resume() {
 	s.frame = wire.NewFrame(s.direct.Codec())
-	err := s.run(s.direct.Context())
+	err := s.guarded(s.direct.Context())
 	if errors.Is(err, errParked) {
 		return
 	}
