@@ -67,14 +67,23 @@ func BenchmarkIdle(b *testing.B) {
 	}
 }
 
+// BenchmarkGroups has ten streams in each of 1,000 sessions, and commits of 64 messages, all in different sessions.
+func BenchmarkGroups(b *testing.B) {
+	b.Run("streams=10000/groups=1000", func(b *testing.B) { flood(b, newRig(b, "parley", 10000, 1000), 10, 64, 1024) })
+}
+
 func saturate(b *testing.B, kind string, n, burst int) {
-	r := newRig(b, kind, n)
+	flood(b, newRig(b, kind, n, 1), n, burst, 64)
+}
+
+// flood publishes bursts as fast as they are written, each entry for n streams, at most ahead entries before them.
+func flood(b *testing.B, r *rig, n, burst, ahead int) {
 	m := r.start()
 	published := 0
 	for b.Loop() {
 		r.srv.publish(r.entries(burst))
 		published += burst
-		for r.srv.deliveries() < int64(published-64)*int64(n) {
+		for r.srv.deliveries() < int64(published-ahead)*int64(n) {
 			time.Sleep(200 * time.Microsecond)
 		}
 	}
@@ -83,7 +92,7 @@ func saturate(b *testing.B, kind string, n, burst int) {
 }
 
 func paced(b *testing.B, kind string, n, perSecond int) {
-	r := newRig(b, kind, n)
+	r := newRig(b, kind, n, 1)
 	m := r.start()
 	published := 0
 	tick := time.NewTicker(time.Second / time.Duration(perSecond))
@@ -101,7 +110,7 @@ func idle(b *testing.B, kind string, n int) {
 	for b.Loop() {
 		before := procValue("status", "VmRSS")
 		goroutines := runtime.NumGoroutine()
-		newRig(b, kind, n)
+		newRig(b, kind, n, 1)
 		time.Sleep(2 * time.Second)
 		b.ReportMetric(float64(procValue("status", "VmRSS")-before)/float64(n), "kB/stream")
 		debug.FreeOSMemory()
@@ -116,16 +125,21 @@ func idle(b *testing.B, kind string, n int) {
 
 // rig is a server with readers.
 type rig struct {
-	b       *testing.B
-	srv     fanServer
-	session uuid.UUID
-	seq     int64
-	in      io.Writer
-	out     *bufio.Scanner
+	b        *testing.B
+	srv      fanServer
+	sessions []uuid.UUID
+	seqs     []int64 // the sessions' heads
+	turn     int     // whose session the next entry is
+	in       io.Writer
+	out      *bufio.Scanner
 }
 
-func newRig(b *testing.B, kind string, n int) *rig {
-	r := &rig{b: b, session: uuid.New()}
+// newRig starts a server and n readers, spread over as many sessions as there are groups.
+func newRig(b *testing.B, kind string, n, groups int) *rig {
+	r := &rig{b: b, seqs: make([]int64, groups)}
+	for range groups {
+		r.sessions = append(r.sessions, uuid.New())
+	}
 	var lc net.ListenConfig
 	ln, err := lc.Listen(b.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(b, err)
@@ -155,14 +169,16 @@ func newRig(b *testing.B, kind string, n int) *rig {
 	return r
 }
 
-// entries makes the next entries of the session, with the time in each.
+// entries makes the next entries, the sessions taking turns, with the time in each.
 func (r *rig) entries(k int) []*wire.Entry {
 	out := make([]*wire.Entry, k)
 	for i := range out {
-		r.seq++
+		g := r.turn % len(r.sessions)
+		r.turn++
+		r.seqs[g]++
 		text := string(stamp) + string(encodeStamp(time.Now().UnixNano())) + " this is a message of a usual size, as people write them"
 		body, _ := proto.Marshal(&parleyv1.Message{Content: &parleyv1.Content{Kind: &parleyv1.Content_Text{Text: &parleyv1.Text{Body: text}}}})
-		out[i] = wire.Encode(message.Entry{SessionID: r.session, Seq: r.seq, MessageID: uuid.New(), SenderID: "sender",
+		out[i] = wire.Encode(message.Entry{SessionID: r.sessions[g], Seq: r.seqs[g], MessageID: uuid.New(), SenderID: "sender",
 			SenderDevice: "d", Type: message.TypeText, Body: body, CreatedAt: time.Unix(1_700_000_000, 0)})
 	}
 	return out
@@ -235,11 +251,14 @@ func (r *rig) parley(ln net.Listener, n int) fanServer {
 	w := newWorldOf(b, stream.Config{}, stream.NewMetrics(reg))
 	for i := range n {
 		user := fmt.Sprintf("u%d", i)
-		w.joinQuietly(r.session, user)
+		g := i % len(r.sessions)
+		r.seqs[g] = w.joinQuietly(r.sessions[g], user)
 		w.synced[user+"/d"] = true
-		w.cursors[user+"/d"] = map[uuid.UUID]int64{r.session: int64(n)}
 	}
-	r.seq = int64(n)
+	for i := range n {
+		g := i % len(r.sessions)
+		w.cursors[fmt.Sprintf("u%d/d", i)] = map[uuid.UUID]int64{r.sessions[g]: r.seqs[g]}
+	}
 	serveWorld(b, w, ln, reg)
 	return &parleyServer{world: w, reg: reg}
 }

@@ -177,10 +177,10 @@ func (w *world) join(id uuid.UUID, user string) int64 {
 }
 
 // joinQuietly makes a user a member without telling anybody, for large worlds.
-func (w *world) joinQuietly(id uuid.UUID, user string) {
+func (w *world) joinQuietly(id uuid.UUID, user string) int64 {
 	w.silent = true
-	w.join(id, user)
-	w.silent = false
+	defer func() { w.silent = false }()
+	return w.join(id, user)
 }
 
 func (w *world) kick(id uuid.UUID, user string) int64 {
