@@ -10,8 +10,10 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -61,7 +63,7 @@ func BenchmarkPaced(b *testing.B) {
 // BenchmarkIdle measures the memory of streams that wait. There is nothing to repeat: run it with -benchtime 1x.
 func BenchmarkIdle(b *testing.B) {
 	for _, n := range []int{1000, 10000} {
-		for _, kind := range []string{"parley", "bare", "nethttp"} {
+		for _, kind := range []string{"parley", "h2", "bare", "nethttp"} {
 			b.Run(fmt.Sprintf("streams=%d/%s", n, kind), func(b *testing.B) { idle(b, kind, n) })
 		}
 	}
@@ -119,6 +121,14 @@ func idle(b *testing.B, kind string, n int) {
 		runtime.ReadMemStats(&ms)
 		b.ReportMetric(float64(ms.StackInuse)/float64(n), "stack-B/stream")
 		b.ReportMetric(float64(ms.HeapInuse)/float64(n), "heap-B/stream")
+		if to := os.Getenv("PARLEY_BENCH_PROFILES"); to != "" { // a folder for profiles of what waits
+			for _, kind := range []string{"heap", "goroutine"} {
+				f, err := os.Create(filepath.Join(to, kind))
+				require.NoError(b, err)
+				require.NoError(b, pprof.Lookup(kind).WriteTo(f, 0))
+				require.NoError(b, f.Close())
+			}
+		}
 		b.ReportMetric(float64(runtime.NumGoroutine()-goroutines)/float64(n), "goroutines/stream")
 	}
 }
@@ -144,7 +154,7 @@ func newRig(b *testing.B, kind string, n, groups int) *rig {
 	ln, err := lc.Listen(b.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(b, err)
 	switch kind {
-	case "parley":
+	case "parley", "h2":
 		r.srv = r.parley(ln, n)
 	case "bare":
 		r.srv = newBare(b, ln)
@@ -152,7 +162,7 @@ func newRig(b *testing.B, kind string, n, groups int) *rig {
 		r.srv = netHTTP(b, ln)
 	}
 	cmd := exec.CommandContext(b.Context(), os.Args[0], "-test.run=^TestReaders$") //nolint:gosec // ourselves
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", readersEnv, ln.Addr(), n))
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d %s", readersEnv, ln.Addr(), n, kind))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	require.NoError(b, err)

@@ -15,9 +15,11 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
-// readersEnv, when set to "address streams head-of-request", makes the test binary the readers of a benchmark: a process
+// readersEnv, when set to "address streams protocol", makes the test binary the readers of a benchmark: a process
 // of its own, so that the server's processor time can be told from theirs.
 const readersEnv = "PARLEY_BENCH_READERS"
 
@@ -31,9 +33,14 @@ func TestReaders(t *testing.T) {
 	if !ok {
 		t.Skip("only a part of the benchmarks over sockets")
 	}
-	addr, count, _ := strings.Cut(setting, " ")
-	n, err := strconv.Atoi(count)
+	var addr, protocol string
+	var n int
+	_, err := fmt.Sscan(setting, &addr, &n, &protocol)
 	require.NoError(t, err)
+	request := subscribeRequest
+	if protocol == "h2" {
+		request = subscribeRequestH2
+	}
 	poll, err := syscall.EpollCreate1(0)
 	require.NoError(t, err)
 	to, err := net.ResolveTCPAddr("tcp4", addr)
@@ -42,7 +49,7 @@ func TestReaders(t *testing.T) {
 		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 		require.NoError(t, err)
 		require.NoError(t, syscall.Connect(fd, &syscall.SockaddrInet4{Port: to.Port, Addr: [4]byte(to.IP.To4())}))
-		_, err = syscall.Write(fd, subscribeRequest(addr, fmt.Sprintf("u%d", i)))
+		_, err = syscall.Write(fd, request(addr, fmt.Sprintf("u%d", i)))
 		require.NoError(t, err)
 		require.NoError(t, syscall.SetNonblock(fd, true))
 		require.NoError(t, syscall.EpollCtl(poll, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)}))
@@ -62,6 +69,24 @@ func subscribeRequest(addr, user string) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "POST /parley.v1.SyncService/Subscribe HTTP/1.1\r\nHost: %s\r\nContent-Type: application/connect+proto\r\n"+
 		"Connect-Protocol-Version: 1\r\nAuthorization: Bearer %s\r\nContent-Length: 5\r\n\r\n\x00\x00\x00\x00\x00", addr, user)
+	return b.Bytes()
+}
+
+// subscribeRequestH2 is the same over HTTP/2, with windows so large that the readers never need to widen them.
+func subscribeRequestH2(addr, user string) []byte {
+	var head, b bytes.Buffer
+	enc := hpack.NewEncoder(&head)
+	for _, f := range [][2]string{{":method", "POST"}, {":scheme", "http"}, {":path", "/parley.v1.SyncService/Subscribe"},
+		{":authority", addr}, {"content-type", "application/grpc+proto"}, {"te", "trailers"}, {"authorization", "Bearer " + user}} {
+		_ = enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+	}
+	b.WriteString(http2.ClientPreface)
+	fr := http2.NewFramer(&b, nil)
+	_ = fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1<<31 - 1})
+	_ = fr.WriteWindowUpdate(0, 1<<31-1-65535)
+	_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: head.Bytes(), EndHeaders: true})
+	_ = fr.WriteData(1, true, make([]byte, 5))
+	_ = fr.WriteSettingsAck()
 	return b.Bytes()
 }
 
