@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
@@ -64,6 +65,9 @@ func BenchmarkPaced(b *testing.B) {
 func BenchmarkIdle(b *testing.B) {
 	for _, n := range []int{1000, 10000} {
 		for _, kind := range []string{"parley", "h2", "bare", "nethttp"} {
+			if kind == "h2" && n > 1000 {
+				continue // opening takes longer than the server waits for answers to its pings, which the readers do not give
+			}
 			b.Run(fmt.Sprintf("streams=%d/%s", n, kind), func(b *testing.B) { idle(b, kind, n) })
 		}
 	}
@@ -258,7 +262,8 @@ func (m meter) stop(b *testing.B, r *rig, deliveries int64) {
 func (r *rig) parley(ln net.Listener, n int) fanServer {
 	b := r.b
 	reg := prometheus.NewRegistry()
-	w := newWorldOf(b, stream.Config{}, stream.NewMetrics(reg))
+	caught := &catcher{Registerer: reg}
+	w := newWorldOf(b, stream.Config{}, stream.NewMetrics(caught))
 	for i := range n {
 		user := fmt.Sprintf("u%d", i)
 		g := i % len(r.sessions)
@@ -270,16 +275,36 @@ func (r *rig) parley(ln net.Listener, n int) fanServer {
 		w.cursors[fmt.Sprintf("u%d/d", i)] = map[uuid.UUID]int64{r.sessions[g]: r.seqs[g]}
 	}
 	serveWorld(b, w, ln, reg)
-	return &parleyServer{world: w, reg: reg}
+	return &parleyServer{world: w, reg: reg, written: caught.counter}
 }
 
 type parleyServer struct {
 	*world
-	reg *prometheus.Registry
+	reg     *prometheus.Registry
+	written prometheus.Counter
+}
+
+// catcher keeps the first counter registered, that of deliveries: gathering all metrics time and again would be measured.
+type catcher struct {
+	prometheus.Registerer
+	counter prometheus.Counter
+}
+
+func (c *catcher) MustRegister(all ...prometheus.Collector) {
+	c.Registerer.MustRegister(all...)
+	for _, one := range all {
+		if counter, ok := one.(prometheus.Counter); ok && c.counter == nil {
+			c.counter = counter
+		}
+	}
 }
 
 func (p *parleyServer) publish(entries []*wire.Entry) { p.hub.Publish(entries) }
-func (p *parleyServer) deliveries() int64             { return p.metric("parley_deliveries_total") }
+func (p *parleyServer) deliveries() int64 {
+	var m dto.Metric
+	_ = p.written.Write(&m)
+	return int64(m.GetCounter().GetValue())
+}
 
 // ready: every stream has said Opened and CaughtUp.
 func (p *parleyServer) ready(n int) bool {
