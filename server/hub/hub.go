@@ -18,9 +18,9 @@ import (
 
 // Receiver is one stream's interest in one session.
 type Receiver interface {
-	// Offer gives a committed entry. Entries come in publish order, which may leave gaps and repeat: the receiver goes by
-	// the seq.
-	Offer(e *wire.Entry)
+	// Offer gives committed entries of the session. They come in publish order, which may leave gaps and repeat: the
+	// receiver goes by the seq. The slice is only lent.
+	Offer(entries []*wire.Entry)
 	// Advance tells that the session's head is at least seq.
 	Advance(seq int64)
 	// Signal gives something ephemeral.
@@ -158,16 +158,29 @@ func (h *Hub) topic(id uuid.UUID) *topic {
 
 // Publish offers entries, those of each session in order, to the receivers, and tells users who were added.
 func (h *Hub) Publish(entries []*wire.Entry) {
-	for _, e := range entries {
-		if t := h.topic(e.SessionID); t != nil {
-			t.mu.Lock()
-			for _, r := range t.receivers {
-				r.Offer(e)
-			}
-			t.mu.Unlock()
+	for len(entries) > 0 {
+		// What a session got in one commit is offered at once: each receiver is visited, locked and woken once for all of it.
+		id, n := entries[0].SessionID, 1
+		for n < len(entries) && entries[n].SessionID == id {
+			n++
 		}
+		h.offer(id, entries[:n])
+		entries = entries[n:]
+	}
+}
+
+// offer offers entries of one session to its receivers.
+func (h *Hub) offer(id uuid.UUID, entries []*wire.Entry) {
+	if t := h.topic(id); t != nil {
+		t.mu.Lock()
+		for _, r := range t.receivers {
+			r.Offer(entries)
+		}
+		t.mu.Unlock()
+	}
+	for _, e := range entries {
 		for _, user := range e.Adds() {
-			h.Joined(user, e.SessionID)
+			h.Joined(user, id)
 		}
 	}
 }

@@ -13,13 +13,15 @@ import (
 // call is what is known of one HTTP request on its way through the layers. It is written by the request's own goroutine;
 // the goroutines that a handler starts only read it.
 type call struct {
-	id        string
-	started   time.Time
-	writer    http.ResponseWriter
-	obs       *observer
-	procedure string // empty until the gate, and for what is no call
-	stream    bool
-	principal auth.Principal
+	id      string
+	started time.Time
+	writer  http.ResponseWriter
+	// detachable is the writer where the connection may be taken from net/http, else nil.
+	detachable *detachable
+	obs        *observer
+	procedure  string // empty until the gate, and for what is no call
+	stream     bool
+	principal  auth.Principal
 	// code and reason tell how the call ended; empty until the gate or the interceptors answered it.
 	code, reason string
 }

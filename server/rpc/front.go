@@ -20,7 +20,11 @@ type front struct {
 }
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{id: newCallID(), started: realNow(), writer: w, obs: f.obs}
+	c := &call{id: newCallID(), started: realNow(), obs: f.obs}
+	if c.detachable = newDetachable(w, r); c.detachable != nil {
+		w = c.detachable
+	}
+	c.writer = w
 	w.Header().Set(RequestIDHeader, c.id)
 	ctx := context.WithValue(r.Context(), callKey{}, c)
 	r = r.WithContext(ctx)
@@ -38,7 +42,9 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			// Whether an answer has begun is not known here, so the connection is cut instead of answered.
 			panic(http.ErrAbortHandler) //nolint:forbidigo // how net/http is asked to do that
 		}
-		f.obs.end(ctx, c)
+		if !c.detachable.isGone() {
+			f.obs.end(ctx, c)
+		}
 	}()
 	f.next.ServeHTTP(w, r)
 }

@@ -42,8 +42,12 @@ type Signals interface {
 // Subscribe implements SyncService.
 func (s *SyncServer) Subscribe(ctx context.Context, req *parleyv1.SubscribeRequest, out *connect.ServerStream[parleyv1.SubscribeResponse]) error {
 	conn := out.Conn()
-	return s.Serve(ctx, PrincipalFrom(ctx), req, &connectSink{conn: conn, control: ResponseController(ctx),
-		codec: wire.CodecOf(conn.RequestHeader().Get("Content-Type"))})
+	sink := &connectSink{conn: conn, control: ResponseController(ctx), codec: wire.CodecOf(conn.RequestHeader().Get("Content-Type"))}
+	if c := callFrom(ctx); c.detachable != nil && conn.Peer().Protocol == connect.ProtocolConnect {
+		conn.ResponseHeader().Set("Connection", "close") // it is not used again once it was taken from net/http
+		return s.Serve(ctx, PrincipalFrom(ctx), req, &detachableSink{connectSink: sink, call: c})
+	}
+	return s.Serve(ctx, PrincipalFrom(ctx), req, sink)
 }
 
 // Serve runs a stream into a sink until either end ends it.

@@ -16,10 +16,18 @@
 // A member change that removes the user is the last entry of a track. Its place in the log decides, on the live path and
 // on the pulled one alike, not the time at which the server learnt of it.
 //
+// # Parked streams
+//
+// A stream whose sink is Detachable is parked once it has caught up: it leaves its call and has neither a goroutine of
+// ours nor a buffer until something wakes it. Then one of the few writers (writers.go) sends what waits, as one frame and
+// without waiting. What may take its time, because the connection is full, there is something to pull or the stream ends,
+// gets a goroutine of the stream's own, which parks it again (resume). Other sinks keep their call's goroutine.
+//
 // # Who owns what
 //
-// The goroutine of the call runs the writer and owns the frame, the sink, and which tracks exist. Stream.mu guards the
-// queue, the fields of tracks, and the pending user events; publishers hold it for a few instructions and never wait for
-// the writer. Order of locks: Manager.mu alone; hub topic, then Stream.mu. The writer calls the hub only without
-// Stream.mu.
+// At any time at most one goroutine is a stream's writer: that of the call, one of the writers, or the stream's own. It
+// owns the frame, the sink, and which tracks exist; it is handed on under Stream.mu, which is why a parked stream is
+// never waited for. Stream.mu guards the queue, the fields of tracks, and the pending user events; publishers hold it for
+// a few instructions and never wait for the writer. Order of locks: Manager.mu, then Stream.mu; hub topic, then
+// Stream.mu; Stream.mu, then writers.mu. The writer calls the hub only without Stream.mu.
 package stream

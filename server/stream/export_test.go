@@ -22,3 +22,17 @@ func (s *Stream) idle() bool {
 	defer s.mu.Unlock()
 	return len(s.queue) == 0 && len(s.behind) == 0 && len(s.wake) == 0
 }
+
+// Parked is how many streams wait without a goroutine.
+func (m *Manager) Parked() (n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.live {
+		e.mu.Lock()
+		if e.parked {
+			n++
+		}
+		e.mu.Unlock()
+	}
+	return n
+}

@@ -75,6 +75,7 @@ type Manager struct {
 	metrics    *Metrics
 	pulls      *semaphore.Weighted
 	queueBytes atomic.Int64
+	writers    writers
 
 	mu       sync.Mutex
 	live     map[deviceKey]*entry
@@ -110,18 +111,34 @@ var (
 )
 
 // Serve runs a stream until the call, the sink or the server ends it, and says why. It returns nil after a Resync that
-// ends the stream.
+// ends the stream, and when the stream goes on by itself: a Detachable sink is then told of the end.
 func (m *Manager) Serve(ctx context.Context, caller Caller, req Request, sink Sink) error {
 	s := newStream(m, caller, req, sink)
 	if err := m.register(s, caller.Expires); err != nil {
 		return err
 	}
-	defer m.unregister(s)
+	parked := false
+	defer func() {
+		if !parked {
+			m.unregister(s)
+		}
+	}()
 	err := s.open(ctx, req)
 	if err == nil {
 		err = s.run(ctx)
 	}
+	if parked = errors.Is(err, errParked); parked {
+		return nil
+	}
+	return m.finish(s, err)
+}
+
+// finish takes a stream out of the hub and turns what ended it into what the call answers.
+func (m *Manager) finish(s *Stream, err error) error {
 	s.close()
+	if s.beat != nil {
+		s.beat.Stop()
+	}
 	if errors.Is(err, errEpochChanged) {
 		s.frame.Reset(keepBuffer)
 		s.sayResync(parleyv1.ResyncReason_RESYNC_REASON_EPOCH_CHANGED, "", m.epoch.Current())

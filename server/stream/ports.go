@@ -80,3 +80,27 @@ type Sink interface {
 	Codec() wire.Codec
 	Send(f *wire.Frame) error
 }
+
+// Detachable is a sink that may outlive the call in which it began.
+type Detachable interface {
+	Sink
+	// Detach takes the connection from the call: once a stream is parked, Serve returns and the call ends, but the stream
+	// goes on. end is to be called when the peer goes. It returns nil where the connection cannot be taken; the sink then
+	// stays as it is. After Detach only what it returned is used.
+	Detach(end func(why error)) Direct
+}
+
+// Direct is a sink on a connection of its own. Like any sink it is used by one goroutine at a time.
+type Direct interface {
+	// Sink's Send does not wait: it gives the connection what that takes at once and keeps the rest. Only if there is a
+	// rest from before, it first does what Finish does.
+	Sink
+	// Waiting reports whether a rest is kept.
+	Waiting() bool
+	// Finish writes the rest within the write deadline.
+	Finish() error
+	// Context is what the stream works in when it has to wait for something.
+	Context() context.Context
+	// End says why the stream ends, nil for no error, and closes the connection.
+	End(why error)
+}

@@ -2,8 +2,10 @@ package stream
 
 import (
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
+	"github.com/jonboulle/clockwork"
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 	"github.com/parley-im/parley/server/wire"
@@ -38,6 +40,9 @@ type Stream struct {
 	tracks map[uuid.UUID]*track // the writer's
 	frame  *wire.Frame          // the writer's
 	sink   Sink                 // the writer's
+	direct Direct               // the writer's; the sink, once the stream can be parked, else nil
+	wrote  bool                 // the writer's; something was sent since the stream was parked last
+	caught bool                 // the writer's; CaughtUp was said
 	limit  int64                // max_backlog; the writer's
 	told   map[string]toldState // by session id, what the device was last told; the writer's
 
@@ -50,7 +55,11 @@ type Stream struct {
 	joined     map[uuid.UUID]struct{} // memberships to read again
 	lost       bool                   // all memberships are to be read again
 	events     pending
-	initial    int // tracks that CaughtUp waits for
+	initial    int             // tracks that CaughtUp waits for
+	parked     bool            // no goroutine is about; see writers
+	silent     bool            // a heartbeat is due; only for a stream that was parked
+	sent       time.Time       // when a parked stream last wrote, about
+	beat       clockwork.Timer // looks after heartbeats; nil before the stream was parked first
 }
 
 // DeviceID implements hub.Stream.
@@ -63,27 +72,33 @@ func (s *Stream) Joined(sessionID uuid.UUID) {
 		s.joined = make(map[uuid.UUID]struct{})
 	}
 	s.joined[sessionID] = struct{}{}
-	s.mu.Unlock()
 	s.nudge()
+	s.mu.Unlock()
 }
 
 // Lost makes the stream read all its memberships and heads again.
 func (s *Stream) Lost() {
 	s.mu.Lock()
 	s.lost = true
-	s.mu.Unlock()
 	s.nudge()
+	s.mu.Unlock()
 }
 
 // Notify implements hub.Stream. Events about the same thing are merged, so that what waits is bounded by what there is.
 func (s *Stream) Notify(ev *parleyv1.Event) {
 	s.mu.Lock()
 	s.events.add(ev)
-	s.mu.Unlock()
 	s.nudge()
+	s.mu.Unlock()
 }
 
+// nudge wakes the writer. The lock is held.
 func (s *Stream) nudge() {
+	if s.parked {
+		s.parked = false
+		s.m.writers.add(s)
+		return
+	}
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -97,6 +112,7 @@ func (s *Stream) end(why error) {
 	if s.endErr == nil {
 		s.endErr = why
 		close(s.ended)
+		s.nudge()
 	}
 }
 
@@ -131,12 +147,18 @@ type work struct {
 	joined []uuid.UUID
 	lost   bool
 	behind bool
+	beat   bool // a heartbeat is due
 }
 
 // take hands the waiting work to the writer.
 func (s *Stream) take() (w work) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.takeAll()
+}
+
+// takeAll is take with the lock held.
+func (s *Stream) takeAll() (w work) {
 	w.queue = s.queue
 	s.queue, s.spare = s.spare[:0], nil
 	for _, q := range w.queue {
@@ -151,6 +173,7 @@ func (s *Stream) take() (w work) {
 	s.joined = nil
 	w.lost, s.lost = s.lost, false
 	w.behind = len(s.behind) > 0
+	w.beat, s.silent = s.silent, false
 	return w
 }
 
@@ -167,7 +190,6 @@ func (s *Stream) giveBack(q []queued) {
 
 // release lets the buffers go; for streams that have been idle for a heartbeat.
 func (s *Stream) release() {
-	s.frame.Reset(0)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.spare = nil

@@ -29,10 +29,18 @@ type track struct {
 }
 
 // Offer implements hub.Receiver.
-func (t *track) Offer(e *wire.Entry) {
+func (t *track) Offer(entries []*wire.Entry) {
 	s := t.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, e := range entries {
+		t.offer(e)
+	}
+}
+
+// offer takes one entry. The lock is held.
+func (t *track) offer(e *wire.Entry) {
+	s := t.s
 	if e.RecalledSeq != 0 {
 		s.eraseQueued(t, e.RecalledSeq)
 	}

@@ -33,11 +33,13 @@ type world struct {
 	silent  bool // entries are committed and not published
 }
 
-func newWorld(t testing.TB, cfg stream.Config) *world {
+func newWorld(t testing.TB, cfg stream.Config) *world { return newWorldOf(t, cfg, nil) }
+
+func newWorldOf(t testing.TB, cfg stream.Config, metrics *stream.Metrics) *world {
 	w := &world{hub: hub.New(), logs: map[uuid.UUID][]message.Entry{}, members: map[string]map[uuid.UUID]*stream.Position{},
 		cursors: map[string]map[uuid.UUID]int64{}, synced: map[string]bool{}}
 	w.mgr = stream.NewManager(cfg, stream.Ports{Hub: w.hub, Sessions: w, Devices: w, Reader: w, States: w, Epoch: w,
-		Clock: clockwork.NewRealClock(), Log: slog.New(slog.DiscardHandler)})
+		Clock: clockwork.NewRealClock(), Log: slog.New(slog.DiscardHandler), Metrics: metrics})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -172,6 +174,13 @@ func (w *world) join(id uuid.UUID, user string) int64 {
 		p.Active, p.JoinedSeq = true, seq
 		p.Visible = append(p.Visible, session.Interval{From: seq, To: session.Open})
 	})
+}
+
+// joinQuietly makes a user a member without telling anybody, for large worlds.
+func (w *world) joinQuietly(id uuid.UUID, user string) int64 {
+	w.silent = true
+	defer func() { w.silent = false }()
+	return w.join(id, user)
 }
 
 func (w *world) kick(id uuid.UUID, user string) int64 {

@@ -24,7 +24,6 @@ const (
 
 // run writes until the call, the stream or the sink ends. The returned error says why.
 func (s *Stream) run(ctx context.Context) error {
-	caughtUp := false
 	beat := s.m.clock.NewTimer(s.m.cfg.Heartbeat)
 	defer beat.Stop()
 	for {
@@ -49,29 +48,17 @@ func (s *Stream) run(ctx context.Context) error {
 				return err
 			}
 		}
-		for _, q := range w.queue {
-			// The sending device had its answer, which takes the entry's place.
-			if q.e.SenderID == s.userID && q.e.SenderDevice == s.deviceID && q.e.Type.Countable() {
-				continue
-			}
-			s.frame.Entry(q.e)
-			s.m.metrics.delivered(1)
-			if err := s.flushPast(maxFrame); err != nil {
-				return err
-			}
-			if q.e.Removes(s.userID) {
-				s.leave(q.t, q.e.Seq)
-			}
+		if err := s.writeQueue(w.queue, maxFrame); err != nil {
+			return err
 		}
-		s.giveBack(w.queue)
 		if w.behind || len(w.joined) > 0 {
 			if err := s.pullPage(ctx); err != nil {
 				return err
 			}
 		}
 		more := s.settle()
-		if !caughtUp && s.initialDone() {
-			caughtUp = true
+		if !s.caught && s.initialDone() {
+			s.caught = true
 			if err := s.sayCaughtUp(ctx); err != nil {
 				return err
 			}
@@ -82,6 +69,9 @@ func (s *Stream) run(ctx context.Context) error {
 				return err
 			}
 		}
+		if w.beat && s.frame.Len() == 0 {
+			s.frame.Event(heartbeat)
+		}
 		if s.frame.Len() > 0 {
 			if err := s.flush(); err != nil {
 				return err
@@ -90,6 +80,11 @@ func (s *Stream) run(ctx context.Context) error {
 		}
 		if more {
 			continue
+		}
+		if s.caught {
+			if parked, err := s.tryPark(); parked || err != nil {
+				return err
+			}
 		}
 		select {
 		case <-s.wake:
@@ -102,10 +97,33 @@ func (s *Stream) run(ctx context.Context) error {
 			if err := s.flush(); err != nil {
 				return err
 			}
+			s.frame.Reset(0)
 			s.release()
 			beat.Reset(s.m.cfg.Heartbeat)
 		}
 	}
+}
+
+// writeQueue writes entries that waited, in frames of about limit bytes; the last one is left to the caller to flush.
+func (s *Stream) writeQueue(queue []queued, limit int) error {
+	written := 0
+	for _, q := range queue {
+		// The sending device had its answer, which takes the entry's place.
+		if q.e.SenderID == s.userID && q.e.SenderDevice == s.deviceID && q.e.Type.Countable() {
+			continue
+		}
+		s.frame.Entry(q.e)
+		written++
+		if err := s.flushPast(limit); err != nil {
+			return err
+		}
+		if q.e.Removes(s.userID) {
+			s.leave(q.t, q.e.Seq)
+		}
+	}
+	s.m.metrics.delivered(written)
+	s.giveBack(queue)
+	return nil
 }
 
 var heartbeat = &parleyv1.Event{Kind: &parleyv1.Event_Heartbeat{Heartbeat: &parleyv1.Heartbeat{}}}
@@ -121,6 +139,7 @@ func (s *Stream) flush() error {
 	if err := s.sink.Send(s.frame); err != nil {
 		return fmt.Errorf("write to stream: %w", err)
 	}
+	s.wrote = true
 	s.m.metrics.frame(s.frame.Len())
 	s.frame.Reset(keepBuffer + maxFrame)
 	return nil
