@@ -40,6 +40,7 @@ type Stream struct {
 	sink   Sink                 // the writer's
 	limit  int64                // max_backlog; the writer's
 	told   map[string]toldState // by session id, what the device was last told; the writer's
+	unread int64                // messages, when the stream opened; the writer's
 
 	mu         sync.Mutex
 	endErr     error
@@ -51,6 +52,7 @@ type Stream struct {
 	lost       bool                   // all memberships are to be read again
 	events     pending
 	initial    int // tracks that CaughtUp waits for
+	snapshots  snapshots
 }
 
 // DeviceID implements hub.Stream.
@@ -63,6 +65,7 @@ func (s *Stream) Joined(sessionID uuid.UUID) {
 		s.joined = make(map[uuid.UUID]struct{})
 	}
 	s.joined[sessionID] = struct{}{}
+	s.snapshots.voided(sessionID)
 	s.mu.Unlock()
 	s.nudge()
 }
@@ -71,6 +74,7 @@ func (s *Stream) Joined(sessionID uuid.UUID) {
 func (s *Stream) Lost() {
 	s.mu.Lock()
 	s.lost = true
+	s.snapshots.lost, s.snapshots.known = true, nil
 	s.mu.Unlock()
 	s.nudge()
 }
@@ -79,6 +83,7 @@ func (s *Stream) Lost() {
 func (s *Stream) Notify(ev *parleyv1.Event) {
 	s.mu.Lock()
 	s.events.add(ev)
+	s.noteState(ev)
 	s.mu.Unlock()
 	s.nudge()
 }

@@ -72,7 +72,7 @@ func (s *Stream) run(ctx context.Context) error {
 		more := s.settle()
 		if !caughtUp && s.initialDone() {
 			caughtUp = true
-			if err := s.sayCaughtUp(ctx); err != nil {
+			if err := s.sayCaughtUp(); err != nil {
 				return err
 			}
 		}
@@ -132,12 +132,11 @@ func (s *Stream) sayOpened(epoch string) error {
 	return s.flush()
 }
 
-func (s *Stream) sayCaughtUp(ctx context.Context) error {
-	total, err := s.m.states.UnreadTotal(ctx, s.userID)
-	if err != nil {
-		return fmt.Errorf("count unread: %w", err)
-	}
-	s.frame.Event(&parleyv1.Event{Kind: &parleyv1.Event_CaughtUp{CaughtUp: &parleyv1.CaughtUp{UnreadTotal: total}}})
+func (s *Stream) sayCaughtUp() error {
+	s.mu.Lock()
+	s.snapshots = snapshots{}
+	s.mu.Unlock()
+	s.frame.Event(&parleyv1.Event{Kind: &parleyv1.Event_CaughtUp{CaughtUp: &parleyv1.CaughtUp{UnreadTotal: s.unread}}})
 	return s.flush()
 }
 
@@ -194,13 +193,13 @@ func (s *Stream) pullPage(ctx context.Context) error {
 		release()
 		return fmt.Errorf("read backlog: %w", err)
 	}
-	stateOf, err := s.m.states.StatesOf(ctx, s.userID, ranges)
+	stateOf, err := s.statesOf(ctx, ranges)
 	release()
 	if err != nil {
 		return fmt.Errorf("read states: %w", err)
 	}
 	for i, p := range pulls {
-		if err := s.writePulled(p, pages[i], stateOf); err != nil {
+		if err := s.writePulled(p, pages[i], stateOf[i]); err != nil {
 			return err
 		}
 	}
@@ -209,7 +208,7 @@ func (s *Stream) pullPage(ctx context.Context) error {
 
 var errIncomplete = errors.New("a range was read in part")
 
-func (s *Stream) writePulled(p pull, entries []*wire.Entry, stateOf func(*wire.Entry) *parleyv1.MessageState) error {
+func (s *Stream) writePulled(p pull, entries []*wire.Entry, stateOf StateOf) error {
 	if int64(len(entries)) != p.hi-p.lo {
 		return errIncomplete
 	}
