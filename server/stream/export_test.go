@@ -22,3 +22,6 @@ func (s *Stream) idle() bool {
 	defer s.mu.Unlock()
 	return len(s.queue) == 0 && len(s.behind) == 0 && len(s.wake) == 0
 }
+
+// StartsWaiting is how many devices wait to be told where they stand.
+func (m *Manager) StartsWaiting() int { return m.arrivals.Waiting() }

@@ -35,9 +35,11 @@ type world struct {
 	synced  map[string]bool
 	silent  bool // entries are committed and not published
 
-	read     map[uuid.UUID]int64 // watermarks, everybody's
-	asked    []message.Range     // what StatesOf was asked for
-	noStates bool                // Starts tells no states
+	read     map[uuid.UUID]int64     // watermarks, everybody's
+	asked    []message.Range         // what StatesOf was asked for
+	noStates bool                    // Starts tells no states
+	pages    func(n int, from int64) // called for each page that is read
+	reads    int
 	starts   func(ctx context.Context, asks []stream.Ask) error
 }
 
@@ -89,6 +91,9 @@ func (w *world) position(user, device string, id uuid.UUID) stream.Position {
 
 // Starts implements stream.Starter. What it tells of states holds what the world's read says.
 func (w *world) Starts(ctx context.Context, asks []stream.Ask) ([]stream.Start, error) {
+	w.mu.Lock()
+	read := maps.Clone(w.read) // as it was when the statement began
+	w.mu.Unlock()
 	if w.starts != nil {
 		if err := w.starts(ctx, asks); err != nil {
 			return nil, err
@@ -106,7 +111,7 @@ func (w *world) Starts(ctx context.Context, asks []stream.Ask) ([]stream.Start, 
 		for id := range w.members[a.UserID] {
 			p := w.position(a.UserID, device, id)
 			if !w.noStates {
-				p.State = stream.Standing{Whole: true, View: state.View{SessionID: id, ReadSeq: w.read[id]}}
+				p.State = stream.Standing{Whole: true, View: state.View{SessionID: id, ReadSeq: read[id]}}
 			}
 			out[i].Positions = append(out[i].Positions, p)
 		}
@@ -133,6 +138,10 @@ func (w *world) StartSync(_ context.Context, user, device string, at []stream.Cu
 func (w *world) Seen(string, string) {}
 
 func (w *world) Read(_ context.Context, ranges []message.Range) ([][]*wire.Entry, error) {
+	if w.pages != nil {
+		w.reads++
+		w.pages(w.reads, ranges[0].From)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := make([][]*wire.Entry, len(ranges))
@@ -149,7 +158,9 @@ func (w *world) StatesOf(_ context.Context, _ string, ranges []message.Range) (s
 	defer w.mu.Unlock()
 	w.asked = append(w.asked, ranges...)
 	read := maps.Clone(w.read)
-	return func(e *wire.Entry) *parleyv1.MessageState { return stream.MessageState(e.Seq <= read[e.SessionID], false) }, nil
+	return func(e *wire.Entry) *parleyv1.MessageState {
+		return stream.MessageState(e.Seq <= read[e.SessionID], false)
+	}, nil
 }
 
 // append commits an entry and publishes it, unless the world is silent. The log's lock is held over both, so entries are
