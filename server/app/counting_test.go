@@ -137,8 +137,10 @@ func (c *statements) take() map[string]int {
 	defer c.mu.Unlock()
 	out := c.n
 	c.n = map[string]int{}
+	feedOnly := out["begin"] == 0 // the feed's transactions are the only ones
 	maps.DeleteFunc(out, func(name string, _ int) bool {
-		return strings.HasPrefix(name, "Feed") || strings.HasPrefix(name, "CommitLog") || strings.HasPrefix(name, "-- ping") || name == ";"
+		return strings.HasPrefix(name, "Feed") || strings.HasPrefix(name, "CommitLog") || strings.HasPrefix(name, "-- ping") || name == ";" ||
+			strings.HasPrefix(name, "begin isolation level repeatable read") || name == "commit" && feedOnly
 	})
 	return out
 }
@@ -152,41 +154,48 @@ func sum(n map[string]int) (total int) {
 
 // trips counts commands to Redis and the round trips that they took.
 type trips struct {
-	mu              sync.Mutex
-	commands, round int
+	mu sync.Mutex
+	n  tripCount
 }
 
-func (c *trips) add(commands int) {
+type tripCount struct{ commands, round, failed int }
+
+func (c *trips) add(commands int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.commands += commands
-	c.round++
+	c.n.commands += commands
+	c.n.round++
+	if err != nil {
+		c.n.failed++
+	}
 }
 
-func (c *trips) take() (commands, round int) {
+func (c *trips) take() tripCount {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	commands, round = c.commands, c.round
-	c.commands, c.round = 0, 0
-	return commands, round
+	n := c.n
+	c.n = tripCount{}
+	return n
 }
 
 func (c *trips) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (c *trips) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
 		if cmd.Name() != "set" && cmd.Name() != "ping" { // the keeper's own probe
-			c.add(1)
+			c.add(1, err)
 		}
-		return next(ctx, cmd)
+		return err
 	}
 }
 
 func (c *trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if cmds[0].Name() != "hello" && cmds[0].Name() != "client" {
-			c.add(len(cmds))
+		err := next(ctx, cmds)
+		if cmds[0].Name() != "hello" && cmds[0].Name() != "client" { // a new connection
+			c.add(len(cmds), err)
 		}
-		return next(ctx, cmds)
+		return err
 	}
 }

@@ -69,7 +69,19 @@ func newReturning(t testing.TB, s returningSetup) *returning {
 	}
 	go func() { w.done <- w.Run(ctx) }()
 	t.Cleanup(w.close)
+	require.Eventually(t, func() bool { _, fresh := w.roster.Sessions("u0"); return fresh }, 30*time.Second, time.Millisecond)
 	return w
+}
+
+// settled waits until nothing is written to Redis behind, and forgets all counts.
+func (w *returning) settled() {
+	for quiet := 0; quiet < 4; quiet++ {
+		time.Sleep(50 * time.Millisecond) // there is no event to wait for: the keeper has nothing to tell anybody
+		if w.redis.take().round > 0 {
+			quiet = 0
+		}
+	}
+	w.pg.take()
 }
 
 // close takes the node down and waits for its end; it may be called more than once.

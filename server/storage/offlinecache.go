@@ -113,7 +113,7 @@ func (c *OfflineCache) Read(ctx context.Context, ranges []message.Range) ([]offl
 				out[i].Entries = nil // a body is missing
 				return nil
 			}
-			e, err := wire.Decode([]byte(raw))
+			e, err := wire.Decode(raw)
 			if err != nil || e.SessionID != ranges[i].SessionID || e.Seq != ranges[i].From+1+int64(n) {
 				out[i].Entries = nil
 				return nil //nolint:nilerr // what is not as it should be is a miss
