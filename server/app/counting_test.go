@@ -104,7 +104,7 @@ func (c *statements) count(kind byte, body []byte, names map[string]string) {
 		body = rest
 		return string(w)
 	}
-	name := ""
+	var name string
 	switch kind {
 	case 'P':
 		id := word()
@@ -143,13 +143,6 @@ func (c *statements) take() map[string]int {
 			strings.HasPrefix(name, "begin isolation level repeatable read") || name == "commit" && feedOnly
 	})
 	return out
-}
-
-func sum(n map[string]int) (total int) {
-	for _, v := range n {
-		total += v
-	}
-	return total
 }
 
 // trips counts commands to Redis and the round trips that they took.

@@ -1,24 +1,31 @@
 package app
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
+	"connectrpc.com/connect"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
+	"github.com/parley-im/parley/gen/parley/v1/parleyv1connect"
 	"github.com/parley-im/parley/server/dev/testenv"
 	"github.com/parley-im/parley/server/stream"
 	"github.com/parley-im/parley/server/wire"
@@ -34,6 +41,9 @@ type returning struct {
 	redis *trips
 	stop  context.CancelFunc
 	done  chan error
+
+	tokens []string // of users; over HTTP only
+	way    func(ctx context.Context, user int) (int, error)
 }
 
 type returningSetup struct {
@@ -98,11 +108,6 @@ func (w *returning) exec(sql string, args ...any) {
 	require.NoError(w.t, err)
 }
 
-// sessionID is the id of a user's session, and of a shared one for user 0.
-func sessionID(user, session int) uuid.UUID {
-	return uuid.MustParse(fmt.Sprintf("%08d-0000-4000-8000-%012d", user, session))
-}
-
 // seed makes the rows. The sessions' messages are by somebody else.
 func (w *returning) seed(s returningSetup) {
 	body, err := proto.Marshal(&parleyv1.Message{Content: &parleyv1.Content{Kind: &parleyv1.Content_Text{
@@ -145,8 +150,63 @@ func (w *returning) back(ctx context.Context, user int) (int, error) {
 	return sink.entries, err
 }
 
+// backOverHTTP does the same over a connection of its own, by the Connect protocol.
+func (w *returning) backOverHTTP(ctx context.Context, user int) (int, error) {
+	tr := &http.Transport{DisableCompression: true}
+	defer tr.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+w.Addr()+parleyv1connect.SyncServiceSubscribeProcedure,
+		bytes.NewReader(make([]byte, 5))) // an empty message in its envelope
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Content-Type", "application/connect+proto")
+	req.Header.Set("Authorization", "Bearer "+w.tokens[user])
+	res, err := tr.RoundTrip(req)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	in, sink := bufio.NewReaderSize(res.Body, 64<<10), &discard{}
+	var head [5]byte
+	var buf []byte
+	for !sink.done {
+		if _, err := io.ReadFull(in, head[:]); err != nil {
+			return 0, err
+		}
+		buf = slices.Grow(buf[:0], int(binary.BigEndian.Uint32(head[1:])))[:binary.BigEndian.Uint32(head[1:])]
+		if _, err := io.ReadFull(in, buf); err != nil {
+			return 0, err
+		}
+		if head[0] != 0 {
+			return 0, fmt.Errorf("the stream ended: %s", buf)
+		}
+		if err := sink.scan(buf); err != nil {
+			return 0, err
+		}
+	}
+	return sink.entries, nil
+}
+
+// overHTTP makes allBack use connections from now on.
+func (w *returning) overHTTP(users int) {
+	admin := parleyv1connect.NewAdminServiceClient(http.DefaultClient, "http://"+w.Addr())
+	for i := range users {
+		ctx, info := connect.NewClientContext(context.Background())
+		info.RequestHeader().Set("Authorization", "Bearer "+w.cfg.Auth.AdminKey)
+		res, err := admin.CreateToken(ctx, &parleyv1.CreateTokenRequest{UserId: fmt.Sprintf("u%d", i), DeviceId: "d"})
+		require.NoError(w.t, err)
+		w.tokens = append(w.tokens, res.GetToken())
+	}
+	http.DefaultClient.CloseIdleConnections()
+	w.way = w.backOverHTTP
+}
+
 // allBack brings n devices back at once and returns how many entries came.
 func (w *returning) allBack(n int) int {
+	back := w.back
+	if w.way != nil {
+		back = w.way
+	}
 	var entries atomic.Int64
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -154,7 +214,7 @@ func (w *returning) allBack(n int) int {
 	errs := make([]error, n)
 	for i := range n {
 		wg.Go(func() {
-			got, err := w.back(ctx, i)
+			got, err := back(ctx, i)
 			entries.Add(int64(got))
 			errs[i] = err
 		})
@@ -173,8 +233,10 @@ type discard struct {
 
 func (*discard) Codec() wire.Codec { return wire.Proto }
 
-func (d *discard) Send(f *wire.Frame) error {
-	for b := f.Bytes(); len(b) > 0; {
+func (d *discard) Send(f *wire.Frame) error { return d.scan(f.Bytes()) }
+
+func (d *discard) scan(b []byte) error {
+	for len(b) > 0 {
 		_, _, n := protowire.ConsumeTag(b)
 		ev, m := protowire.ConsumeBytes(b[n:])
 		if n < 0 || m < 0 {
@@ -182,12 +244,14 @@ func (d *discard) Send(f *wire.Frame) error {
 		}
 		b = b[n+m:]
 		kind, _, _ := protowire.ConsumeTag(ev)
-		switch kind {
+		switch kind { //nolint:exhaustive // field numbers
 		case 1:
 			d.entries++
 		case caughtUpField:
 			d.done = true
-			d.caughtUp()
+			if d.caughtUp != nil {
+				d.caughtUp()
+			}
 		}
 	}
 	return nil

@@ -111,7 +111,7 @@ func TestAcks(t *testing.T) {
 	require.Empty(t, ack(cursor.Ack{open, 10}))
 	a.Forget("u", "d")
 	require.Nil(t, a.Waiting("u", "d"))
-	require.Empty(t, a.Ack(t.Context(), "u", "e", []cursor.Ack{{open, 10}}))
+	require.NoError(t, a.Ack(t.Context(), "u", "e", []cursor.Ack{{open, 10}}))
 	cancel()
 	<-done // it writes what is left
 	require.Equal(t, map[string]int64{"u/d/" + open.String(): 9, "u/d/" + left.String(): 5, "u/e/" + open.String(): 10}, st.saved)

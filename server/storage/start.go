@@ -23,7 +23,7 @@ const (
 func (s Positions) Starts(ctx context.Context, asks []stream.Ask) ([]stream.Start, error) {
 	p := sqlc.StartListParams{MostExceptions: stream.MaxExceptions + 1}
 	for i, a := range asks {
-		p.Numbers = append(p.Numbers, int32(i)) //nolint:gosec // few
+		p.Numbers = append(p.Numbers, int32(i))
 		p.UserIds = append(p.UserIds, a.UserID)
 		p.DeviceIds = append(p.DeviceIds, a.DeviceID)
 		p.Fresh = append(p.Fresh, a.Fresh)

@@ -64,7 +64,7 @@ func parse(msg []byte, e *message.Entry) bool {
 			if v, n = protowire.ConsumeVarint(b); n < 0 {
 				return false
 			}
-			switch num {
+			switch num { //nolint:exhaustive // field numbers
 			case fieldSeq:
 				e.Seq = int64(v) //nolint:gosec // as it was written
 			case fieldType:
@@ -79,7 +79,7 @@ func parse(msg []byte, e *message.Entry) bool {
 		if n < 0 {
 			return false
 		}
-		switch num {
+		switch num { //nolint:exhaustive // field numbers
 		case fieldSessionID:
 			e.SessionID, err = uuid.ParseBytes(v)
 		case fieldMessageID:
