@@ -122,7 +122,7 @@ func (s *Stream) flush() error {
 		return fmt.Errorf("write to stream: %w", err)
 	}
 	s.m.metrics.frame(s.frame.Len())
-	s.frame.Reset(keepBuffer + maxFrame)
+	s.frame.Reset(2 * maxFrame) // append has grown it past maxFrame; growing it anew for each frame cost more than filling it
 	return nil
 }
 
@@ -137,7 +137,9 @@ func (s *Stream) sayCaughtUp() error {
 	s.snapshots = snapshots{}
 	s.mu.Unlock()
 	s.frame.Event(&parleyv1.Event{Kind: &parleyv1.Event_CaughtUp{CaughtUp: &parleyv1.CaughtUp{UnreadTotal: s.unread}}})
-	return s.flush()
+	err := s.flush()
+	s.frame.Reset(keepBuffer) // the backlog's is too large to wait in
+	return err
 }
 
 func (s *Stream) saySkipped(t *track, from, to int64) {
