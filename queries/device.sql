@@ -26,9 +26,18 @@ FROM user_to_device WHERE user_id = @user_id AND revoked_at IS NULL ORDER BY dev
 UPDATE user_to_device SET revoked_at = coalesce(revoked_at, @now::timestamptz), push_target = ''
 WHERE user_id = @user_id AND device_id = @device_id;
 
--- name: DeviceSetSeen :exec
-UPDATE user_to_device SET last_seen_at = greatest(last_seen_at, @now::timestamptz)
-WHERE user_id = @user_id AND device_id = @device_id AND revoked_at IS NULL;
+-- name: DeviceSetSeenMany :exec
+-- Notes when devices were online. Times do not go back; unknown and revoked devices are passed over. Locked in the order
+-- of the ids first, so that two nodes never wait for each other crosswise.
+WITH seen AS (
+    SELECT d.user_id, d.device_id, u.at
+    FROM (SELECT unnest(@user_ids::text[]) AS user_id, unnest(@device_ids::text[]) AS device_id, unnest(@ats::timestamptz[]) AS at) u
+    JOIN user_to_device d ON d.user_id = u.user_id AND d.device_id = u.device_id
+    WHERE d.revoked_at IS NULL AND (d.last_seen_at IS NULL OR d.last_seen_at < u.at)
+    ORDER BY d.user_id, d.device_id FOR UPDATE OF d
+)
+UPDATE user_to_device d SET last_seen_at = greatest(d.last_seen_at, s.at)
+FROM seen s WHERE d.user_id = s.user_id AND d.device_id = s.device_id;
 
 -- name: DeviceAccess :one
 -- Whether a device may call. No row: no such user.

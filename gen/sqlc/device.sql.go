@@ -217,18 +217,27 @@ func (q *Queries) DeviceRevoke(ctx context.Context, db DBTX, arg DeviceRevokePar
 	return result.RowsAffected(), nil
 }
 
-const DeviceSetSeen = `-- name: DeviceSetSeen :exec
-UPDATE user_to_device SET last_seen_at = greatest(last_seen_at, $1::timestamptz)
-WHERE user_id = $2 AND device_id = $3 AND revoked_at IS NULL
+const DeviceSetSeenMany = `-- name: DeviceSetSeenMany :exec
+WITH seen AS (
+    SELECT d.user_id, d.device_id, u.at
+    FROM (SELECT unnest($1::text[]) AS user_id, unnest($2::text[]) AS device_id, unnest($3::timestamptz[]) AS at) u
+    JOIN user_to_device d ON d.user_id = u.user_id AND d.device_id = u.device_id
+    WHERE d.revoked_at IS NULL AND (d.last_seen_at IS NULL OR d.last_seen_at < u.at)
+    ORDER BY d.user_id, d.device_id FOR UPDATE OF d
+)
+UPDATE user_to_device d SET last_seen_at = greatest(d.last_seen_at, s.at)
+FROM seen s WHERE d.user_id = s.user_id AND d.device_id = s.device_id
 `
 
-type DeviceSetSeenParams struct {
-	Now      time.Time
-	UserID   string
-	DeviceID string
+type DeviceSetSeenManyParams struct {
+	UserIds   []string
+	DeviceIds []string
+	Ats       []time.Time
 }
 
-func (q *Queries) DeviceSetSeen(ctx context.Context, db DBTX, arg DeviceSetSeenParams) error {
-	_, err := db.Exec(ctx, DeviceSetSeen, arg.Now, arg.UserID, arg.DeviceID)
+// Notes when devices were online. Times do not go back; unknown and revoked devices are passed over. Locked in the order
+// of the ids first, so that two nodes never wait for each other crosswise.
+func (q *Queries) DeviceSetSeenMany(ctx context.Context, db DBTX, arg DeviceSetSeenManyParams) error {
+	_, err := db.Exec(ctx, DeviceSetSeenMany, arg.UserIds, arg.DeviceIds, arg.Ats)
 	return err
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/parley-im/parley/server/auth"
 	"github.com/parley-im/parley/server/committer"
 	"github.com/parley-im/parley/server/cursor"
+	"github.com/parley-im/parley/server/device"
 	"github.com/parley-im/parley/server/feed"
 	"github.com/parley-im/parley/server/hints"
 	"github.com/parley-im/parley/server/offline"
@@ -30,7 +31,7 @@ import (
 // App is a node of Parley: New connects it, Run serves until its context ends, then takes it down.
 //
 // The shutdown has one deadline and this order: readiness goes off; streams end with a hint when to come back; the API
-// takes no new calls and lets running ones finish; waiting sends are committed; cursors are written; workers stop; the
+// takes no new calls and lets running ones finish; waiting sends are committed; cursors and sightings are written; workers stop; the
 // pools close.
 type App struct {
 	cfg   Config
@@ -42,6 +43,7 @@ type App struct {
 	commits  *committer.Committer
 	streams  *stream.Manager
 	acks     *cursor.Acks
+	seen     *device.Sightings
 	roster   *roster.Roster        // nil: none is kept
 	redis    redis.UniversalClient // nil without Redis
 	keeper   *offline.Keeper
@@ -131,6 +133,7 @@ func (a *App) Run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	workers.Go(func() { a.feed.Run(work) })
 	workers.Go(func() { a.acks.Run(work) })
+	workers.Go(func() { a.seen.Run(work) })
 	workers.Go(func() { a.keeper.Run(work) })
 	workers.Go(func() { a.hints.Run(work) })
 	workers.Go(func() { a.presence.Run(work) })

@@ -49,6 +49,7 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	fleet := a.tellOthers(db, local, recent, life, reg)
 	a.commits = committer.New(a.cfg.Committers, logs, &offline.Publisher{Ring: recent, Hub: fleet, Keeper: a.keeper}, a.clock, a.log, committer.NewMetrics(reg))
 	a.acks = cursor.New(positions, positions, a.clock, a.log)
+	a.seen = device.NewSightings(storage.Devices{DB: db}, a.clock, a.log)
 	reader := offline.NewReader(recent, a.keeper, logs, reg)
 
 	ends := &streamEnds{hints: a.hints}
@@ -63,8 +64,8 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	messages := messaging.NewService(a.commits, reader, positions, a.clock)
 
 	a.streams = stream.NewManager(stream.Config{Heartbeat: a.cfg.Stream.Heartbeat, RoamBacklog: a.cfg.Stream.RoamBacklog},
-		stream.Ports{Hub: local, Sessions: streamSessions{relmap.active, positions, sessions},
-			Devices: streamDevices{positions, devices, a.acks, a.clock}, Reader: reader, States: streamStates{states},
+		stream.Ports{Hub: local, Starter: streamStarts{positions, a.acks}, Sessions: streamSessions{relmap.active, positions, sessions},
+			Devices: streamDevices{positions, a.seen, a.acks, a.clock}, Reader: reader, States: streamStates{states},
 			Epoch: life, Clock: a.clock, Log: a.log, Metrics: stream.NewMetrics(reg)})
 	ends.Manager = a.streams
 	sink.streams, sink.devices, sink.gate, sink.relations, sink.roster = a.streams, devices, gate, relations, a.roster

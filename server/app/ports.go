@@ -56,13 +56,9 @@ func (s streamSessions) View(ctx context.Context, userID string, id uuid.UUID) (
 // streamDevices is stream.Devices.
 type streamDevices struct {
 	positions storage.Positions
-	devices   *device.Service
+	seen      *device.Sightings
 	acks      *cursor.Acks
 	clock     clockwork.Clock
-}
-
-func (s streamDevices) Synced(ctx context.Context, userID, deviceID string) (bool, error) {
-	return s.positions.Synced(ctx, userID, deviceID)
 }
 
 func (s streamDevices) StartSync(ctx context.Context, userID, deviceID string, at []stream.Cursor) error {
@@ -70,38 +66,45 @@ func (s streamDevices) StartSync(ctx context.Context, userID, deviceID string, a
 	return s.positions.StartSync(ctx, userID, deviceID, at, s.clock.Now())
 }
 
-func (s streamDevices) Seen(ctx context.Context, userID, deviceID string) error {
-	return s.devices.Seen(ctx, userID, deviceID)
+func (s streamDevices) Seen(userID, deviceID string) { s.seen.Seen(userID, deviceID) }
+
+// streamStarts is stream.Starter: what is stored, and the acks of this node that are not yet.
+type streamStarts struct {
+	positions storage.Positions
+	acks      *cursor.Acks
+}
+
+func (s streamStarts) Starts(ctx context.Context, asks []stream.Ask) ([]stream.Start, error) {
+	waiting := make([]map[uuid.UUID]int64, len(asks))
+	for i, a := range asks { // before the stored ones are read
+		waiting[i] = s.acks.Waiting(a.UserID, a.DeviceID)
+	}
+	starts, err := s.positions.Starts(ctx, asks)
+	for i, st := range starts {
+		if len(waiting[i]) == 0 || !st.Synced || asks[i].Fresh {
+			continue
+		}
+		for n := range st.Positions {
+			p := &st.Positions[n]
+			if seq, ok := waiting[i][p.SessionID]; ok && (!p.HasCursor || seq > p.Acked) {
+				p.Acked, p.HasCursor = seq, true
+			}
+		}
+	}
+	return starts, err
 }
 
 // streamStates is stream.States.
 type streamStates struct{ states *state.Service }
 
-var states = [2][2]*parleyv1.MessageState{ // shared, never changed
-	{{}, {IsDeleted: true}},
-	{{IsRead: true}, {IsRead: true, IsDeleted: true}},
-}
-
-func (s streamStates) StatesOf(ctx context.Context, userID string, ranges []message.Range) (func(*wire.Entry) *parleyv1.MessageState, error) {
+func (s streamStates) StatesOf(ctx context.Context, userID string, ranges []message.Range) (stream.StateOf, error) {
 	of, err := s.states.StatesOf(ctx, userID, ranges)
 	if err != nil {
 		return nil, err
 	}
-	index := func(b bool) int {
-		if b {
-			return 1
-		}
-		return 0
-	}
 	return func(e *wire.Entry) *parleyv1.MessageState {
-		read, deleted := of(e.SessionID, e.Seq, e.SenderID == userID, e.Type.Countable() && !e.IsDeleted)
-		return states[index(read)][index(deleted)]
+		return stream.MessageState(of(e.SessionID, e.Seq, e.SenderID == userID, e.Type.Countable() && !e.IsDeleted))
 	}, nil
-}
-
-func (s streamStates) UnreadTotal(ctx context.Context, userID string) (int64, error) {
-	total, _, err := s.states.Unread(ctx, userID, nil)
-	return total, err
 }
 
 // nodeStats is rpc.NodeStats.

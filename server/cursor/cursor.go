@@ -2,12 +2,14 @@
 // written behind, as one statement a second or so; a tail lost in a crash only means that something is delivered again.
 //
 // A cursor never moves back and never passes what its user can see: a position that does refuses the whole call, before
-// anything is kept. Acks.mu guards what waits; one goroutine (Run) writes it, and a stream that starts writes its device's.
+// anything is kept. Acks.mu guards what waits; one goroutine (Run) writes it, and a stream
+// that starts looks at what waits for its device.
 package cursor
 
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -63,12 +65,13 @@ type Acks struct {
 	clock  clockwork.Clock
 	log    *slog.Logger
 
-	// flushing is held, for writing, while all that waits is taken and written, so that whoever flushes one device does
-	// not overtake it. Before mu.
-	flushing sync.RWMutex
+	// flushing is held while all that waits is taken and written, so that whoever forgets a device does not overtake it.
+	// Before mu.
+	flushing sync.Mutex
 
 	mu      sync.Mutex
 	waiting map[device]map[uuid.UUID]int64
+	writing map[device]map[uuid.UUID]int64 // taken, and perhaps not committed yet; its maps do not change
 	count   int
 }
 
@@ -127,26 +130,28 @@ func (a *Acks) keep(d device, acks []Ack) {
 	}
 }
 
-// Flush writes what waits for one device, so that a stream that starts now sees its cursors.
-func (a *Acks) Flush(ctx context.Context, userID, deviceID string) error {
-	a.flushing.RLock()
-	defer a.flushing.RUnlock()
-	d := device{userID, deviceID}
+// Waiting returns the cursors of one device that may not be written yet; nil for none. Whoever reads the written ones
+// afterwards knows both: what is missing here was committed before.
+func (a *Acks) Waiting(userID, deviceID string) map[uuid.UUID]int64 {
 	a.mu.Lock()
-	m := a.waiting[d]
-	delete(a.waiting, d)
-	a.count -= len(m)
-	a.mu.Unlock()
-	if len(m) == 0 {
+	defer a.mu.Unlock()
+	d := device{userID, deviceID}
+	writing, waiting := a.writing[d], a.waiting[d]
+	if len(writing)+len(waiting) == 0 {
 		return nil
 	}
-	return a.write(ctx, map[device]map[uuid.UUID]int64{d: m})
+	out := make(map[uuid.UUID]int64, len(writing)+len(waiting))
+	maps.Copy(out, writing)
+	for id, seq := range waiting {
+		out[id] = max(out[id], seq)
+	}
+	return out
 }
 
 // Forget drops what waits for one device: its cursors start afresh.
 func (a *Acks) Forget(userID, deviceID string) {
-	a.flushing.RLock()
-	defer a.flushing.RUnlock()
+	a.flushing.Lock()
+	defer a.flushing.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	d := device{userID, deviceID}
@@ -174,8 +179,13 @@ func (a *Acks) flushAll(ctx context.Context) {
 	defer a.flushing.Unlock()
 	a.mu.Lock()
 	all := a.waiting
-	a.waiting, a.count = make(map[device]map[uuid.UUID]int64), 0
+	a.waiting, a.writing, a.count = make(map[device]map[uuid.UUID]int64), all, 0
 	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		a.writing = nil
+		a.mu.Unlock()
+	}()
 	if len(all) == 0 {
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jonboulle/clockwork"
@@ -40,6 +41,18 @@ func (s *store) SaveCursors(_ context.Context, users, devices []string, sessions
 	return nil
 }
 
+func (s *store) set(down error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down = down
+}
+
+func (s *store) tries() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls
+}
+
 type limits map[uuid.UUID]cursor.Seen
 
 func (l limits) Seen(_ context.Context, _ string, ids []uuid.UUID) (map[uuid.UUID]cursor.Seen, error) {
@@ -70,27 +83,36 @@ func TestAcks(t *testing.T) {
 	require.Equal(t, refusal.CursorBeyondHead, ack(cursor.Ack{open, 8}, cursor.Ack{open, 11}), "all or none")
 	require.Equal(t, refusal.CursorBeyondHead, ack(cursor.Ack{left, 6}), "past the end of the membership")
 	require.Equal(t, refusal.SessionUnavailable, ack(cursor.Ack{foreign, 1}))
-	require.NoError(t, a.Flush(t.Context(), "u", "d"))
-	require.Equal(t, map[string]int64{"u/d/" + open.String(): 7, "u/d/" + left.String(): 5}, st.saved)
-	require.Equal(t, 1, st.calls)
-	require.NoError(t, a.Flush(t.Context(), "u", "d"))
-	require.Equal(t, 1, st.calls, "nothing waits")
+	require.Equal(t, map[uuid.UUID]int64{open: 7, left: 5}, a.Waiting("u", "d"))
+	require.Nil(t, a.Waiting("u", "other"))
+	require.Empty(t, st.saved)
 
 	// What cannot be written waits, keeps the highest, and is written later.
-	st.down = errors.New("away")
-	require.Empty(t, ack(cursor.Ack{open, 8}))
-	require.Error(t, a.Flush(t.Context(), "u", "d"))
-	require.Empty(t, ack(cursor.Ack{open, 9}))
-	st.down = nil
+	st.set(errors.New("away"))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { a.Run(ctx); close(done) }()
-	cancel()
-	<-done // it writes what is left
-	require.EqualValues(t, 9, st.saved["u/d/"+open.String()])
+	require.NoError(t, clock.BlockUntilContext(t.Context(), 1))
+	clock.Advance(cursor.FlushInterval)
+	require.Eventually(t, func() bool { return st.tries() == 1 }, 10*time.Second, time.Millisecond)
+	require.Empty(t, ack(cursor.Ack{open, 9}))
+	require.Eventually(t, func() bool { return len(a.Waiting("u", "d")) == 2 }, 10*time.Second, time.Millisecond)
+	require.EqualValues(t, 9, a.Waiting("u", "d")[open])
+	st.set(nil)
+
+	// While it is being written it is not lost from sight.
+	st.mu.Lock()
+	clock.Advance(cursor.FlushInterval)
+	require.Never(t, func() bool { return a.Waiting("u", "d")[open] != 9 }, 20*time.Millisecond, time.Millisecond)
+	st.mu.Unlock()
+	require.Eventually(t, func() bool { return a.Waiting("u", "d") == nil }, 10*time.Second, time.Millisecond)
+	require.Equal(t, 2, st.tries())
 
 	require.Empty(t, ack(cursor.Ack{open, 10}))
 	a.Forget("u", "d")
-	require.NoError(t, a.Flush(t.Context(), "u", "d"))
-	require.EqualValues(t, 9, st.saved["u/d/"+open.String()])
+	require.Nil(t, a.Waiting("u", "d"))
+	require.NoError(t, a.Ack(t.Context(), "u", "e", []cursor.Ack{{open, 10}}))
+	cancel()
+	<-done // it writes what is left
+	require.Equal(t, map[string]int64{"u/d/" + open.String(): 9, "u/d/" + left.String(): 5, "u/e/" + open.String(): 10}, st.saved)
 }

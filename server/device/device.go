@@ -68,8 +68,6 @@ type Store interface {
 	// Revoke ends a device since now, or since earlier where that was done before, and forgets its push target and how
 	// far it had got; ok is false when there is no such device.
 	Revoke(ctx context.Context, userID, deviceID string, now time.Time) (ok bool, err error)
-	// SetSeen notes that a device was online. Times do not go back; unknown and revoked devices are passed over.
-	SetSeen(ctx context.Context, userID, deviceID string, now time.Time) error
 	// ListRefused returns those of the pairs (users[i], devices[i]) that may not call, in no order. Both lists have the
 	// same length; one query, whatever that is.
 	ListRefused(ctx context.Context, users, devices []string) ([]Refused, error)

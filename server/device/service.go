@@ -98,11 +98,6 @@ func (s *Service) Revoke(ctx context.Context, userID, deviceID string) error {
 	return nil
 }
 
-// Seen notes that a device opened a stream now.
-func (s *Service) Seen(ctx context.Context, userID, deviceID string) error {
-	return s.store.SetSeen(ctx, userID, deviceID, account.Now(s.clock))
-}
-
 // ListRefused returns those of the pairs (users[i], devices[i]) that may not call, and why, in no order. A node asks it
 // about its live streams each second, so that a revocation needs nothing but PostgreSQL to reach them.
 func (s *Service) ListRefused(ctx context.Context, users, devices []string) ([]Refused, error) {

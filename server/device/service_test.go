@@ -1,8 +1,10 @@
 package device_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -65,6 +67,17 @@ func (w *world) count(sql string) (n int) {
 
 func (w *world) now() time.Time { return w.clock.Now().Truncate(time.Microsecond) }
 
+// seen notes sightings at one time, written when it returns.
+func (w *world) seen(at time.Time, who ...session.Actor) {
+	s := device.NewSightings(w.store, clockwork.NewFakeClockAt(at), slog.New(slog.DiscardHandler))
+	for _, a := range who {
+		s.Seen(a.UserID, a.DeviceID)
+	}
+	ctx, cancel := context.WithCancel(w.t.Context())
+	cancel()
+	s.Run(ctx) // writes what is left
+}
+
 func of(user, dev string) session.Actor { return session.Actor{UserID: user, DeviceID: dev} }
 
 func refused(t testing.TB, err error, want refusal.Reason) {
@@ -84,7 +97,7 @@ func TestRegister(t *testing.T) {
 
 	// Again: what is said replaces what was said, and a platform that is not said stays.
 	w.clock.Advance(time.Hour)
-	require.NoError(t, w.Seen(ctx, "alice", "phone"))
+	w.seen(w.clock.Now(), of("alice", "phone"))
 	seen := w.now()
 	d, err = w.Register(ctx, of("alice", "phone"), device.Details{DisplayName: "Old phone"})
 	require.NoError(t, err)
@@ -194,8 +207,7 @@ func TestRevoke(t *testing.T) {
 	w.clock.Advance(time.Hour)
 	require.NoError(t, w.Revoke(ctx, "alice", "phone"))
 	require.Equal(t, first, revoked())
-	require.NoError(t, w.Seen(ctx, "alice", "phone"))
-	require.NoError(t, w.Seen(ctx, "alice", "unknown"))
+	w.seen(w.clock.Now(), of("alice", "phone"), of("alice", "unknown"))
 	require.Zero(t, w.count(`SELECT count(*) FROM user_to_device WHERE last_seen_at IS NOT NULL`))
 }
 
@@ -204,10 +216,9 @@ func TestSeenDoesNotGoBack(t *testing.T) {
 	_, err := w.Register(t.Context(), of("alice", "phone"), device.Details{})
 	require.NoError(t, err)
 	w.clock.Advance(time.Hour)
-	require.NoError(t, w.Seen(t.Context(), "alice", "phone"))
 	late := w.now()
-	earlier := device.NewService(w.store, w.asked, w.asked, clockwork.NewFakeClockAt(late.Add(-time.Minute)))
-	require.NoError(t, earlier.Seen(t.Context(), "alice", "phone"))
+	w.seen(late, of("alice", "phone"))
+	w.seen(late.Add(-time.Minute), of("alice", "phone"))
 	list, err := w.List(t.Context(), "alice")
 	require.NoError(t, err)
 	require.Equal(t, &late, list[0].LastSeenAt)

@@ -35,6 +35,8 @@ type Stream interface {
 	Joined(sessionID uuid.UUID)
 	// Notify gives an event that belongs to the user, not to a session's log.
 	Notify(ev *parleyv1.Event)
+	// Passed tells of an event that is not given to the stream, because its own device caused it.
+	Passed(ev *parleyv1.Event)
 }
 
 // Interest is told what this node's streams may see: where the first one comes, and when the last one has gone. It is
@@ -271,6 +273,8 @@ func (h *Hub) NotifyUser(userID, exceptDevice string, ev *parleyv1.Event) {
 	for _, st := range h.Streams(userID) {
 		if st.DeviceID() != exceptDevice {
 			st.Notify(ev)
+		} else {
+			st.Passed(ev)
 		}
 	}
 }

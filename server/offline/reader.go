@@ -161,6 +161,12 @@ func (r *Reader) fly(ctx context.Context, ranges []message.Range, flights []*fli
 func (r *Reader) lower(ctx context.Context, ranges []message.Range) ([][]*wire.Entry, error) {
 	token := r.ring.Token()
 	out := make([][]*wire.Entry, len(ranges))
+	for i, q := range ranges { // a flight that landed between this caller's look at the ring and its boarding filled it
+		if found, ok := r.ring.Range(q); ok {
+			out[i] = found
+			r.entries.WithLabelValues("ring").Add(float64(len(found)))
+		}
+	}
 	leases := r.fromCache(ctx, ranges, out)
 	var missing []message.Range
 	var places []int
@@ -202,7 +208,8 @@ func (r *Reader) fromPostgres(ctx context.Context, ranges []message.Range) ([][]
 	return r.postgres.ListRanges(ctx, ranges)
 }
 
-// fromCache fills out with the ranges that the cache has, and returns the leases to repair the others.
+// fromCache fills out with those of the ranges still missing that the cache has, in one round trip, and returns the leases to
+// repair the others.
 func (r *Reader) fromCache(ctx context.Context, ranges []message.Range, out [][]*wire.Entry) map[int]string {
 	if !r.keeper.breaker.allows() {
 		return nil
@@ -210,7 +217,7 @@ func (r *Reader) fromCache(ctx context.Context, ranges []message.Range, out [][]
 	var ask []message.Range
 	var places []int
 	for i, q := range ranges {
-		if q.To > q.From && r.keeper.usable(q.SessionID) {
+		if out[i] == nil && q.To > q.From && r.keeper.usable(q.SessionID) {
 			ask, places = append(ask, q), append(places, i)
 		}
 	}

@@ -166,8 +166,8 @@ func (r *Ring) Token() uint64 {
 	return r.erasing
 }
 
-// Fill takes entries that were read back: an unbroken stretch that ends at the session's head as the reader knew it, or
-// right before the tail that is there. It is refused when something was recalled since the token was given out: what was
+// Fill takes entries that were read back: an unbroken stretch of a session of which nothing is there, or one right
+// before or right behind what is there (as pages that cut a session leave it) It is refused when something was recalled since the token was given out: what was
 // read may be stale.
 func (r *Ring) Fill(token uint64, entries []*wire.Entry) {
 	if len(entries) == 0 || len(entries) > maxTail/2 {
@@ -188,6 +188,8 @@ func (r *Ring) Fill(token uint64, entries []*wire.Entry) {
 	case last.Seq+1 == t.first && len(t.entries)+len(entries) <= maxTail:
 		t.first = first.Seq
 		t.entries = append(append(make([]*wire.Entry, 0, len(entries)+len(t.entries)), entries...), t.entries...)
+	case first.Seq == t.last()+1 && len(t.entries)+len(entries) <= maxTail:
+		t.entries = append(t.entries, entries...)
 	default:
 		return
 	}

@@ -176,8 +176,6 @@ func (m *memory) Revoke(_ context.Context, userID, deviceID string, _ time.Time)
 	return ok, nil
 }
 
-func (m *memory) SetSeen(context.Context, string, string, time.Time) error { return nil }
-
 func (m *memory) ListRefused(context.Context, []string, []string) ([]device.Refused, error) {
 	return nil, nil
 }

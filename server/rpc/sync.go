@@ -56,9 +56,6 @@ func (s *SyncServer) Serve(ctx context.Context, p auth.Principal, req *parleyv1.
 	for _, c := range req.GetCursors() {
 		r.Cursors = append(r.Cursors, stream.Cursor{SessionID: uuid.MustParse(c.GetSessionId()), Seq: c.GetSeq()})
 	}
-	if err := s.Acks.Flush(ctx, p.UserID, p.DeviceID); err != nil {
-		return err
-	}
 	return s.Streams.Serve(ctx, stream.Caller{UserID: p.UserID, DeviceID: p.DeviceID, Expires: p.ExpiresAt}, r, sink)
 }
 
@@ -91,9 +88,6 @@ func (s *SyncServer) PullOffline(ctx context.Context, req *parleyv1.PullOfflineR
 	limit := int64(req.GetLimit())
 	if limit == 0 {
 		limit = defaultPull
-	}
-	if err := s.Acks.Flush(ctx, p.UserID, p.DeviceID); err != nil {
-		return nil, err
 	}
 	pulled, err := s.Streams.Pull(ctx, stream.Caller{UserID: p.UserID, DeviceID: p.DeviceID}, after, limit)
 	if err != nil {

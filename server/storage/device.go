@@ -102,9 +102,9 @@ func (s Devices) Revoke(ctx context.Context, userID, deviceID string, now time.T
 	return ok && err == nil, err
 }
 
-// SetSeen implements device.Store.
-func (s Devices) SetSeen(ctx context.Context, userID, deviceID string, now time.Time) error {
-	return Fault(s.q.DeviceSetSeen(ctx, s.pool, sqlc.DeviceSetSeenParams{UserID: userID, DeviceID: deviceID, Now: now}))
+// SetSeen implements device.SeenStore.
+func (s Devices) SetSeen(ctx context.Context, users, devices []string, at []time.Time) error {
+	return Fault(s.q.DeviceSetSeenMany(ctx, s.pool, sqlc.DeviceSetSeenManyParams{UserIds: users, DeviceIds: devices, Ats: at}))
 }
 
 // Access implements device.GateStore.

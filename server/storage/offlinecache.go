@@ -154,7 +154,7 @@ func decoded(want message.Range, items []any) (entries []*wire.Entry, broken boo
 		if !ok {
 			return nil, true
 		}
-		e, err := wire.Decode([]byte(raw))
+		e, err := wire.Decode(raw)
 		if err != nil || e.SessionID != want.SessionID || e.Seq != want.From+1+int64(n) {
 			return nil, true
 		}

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/parley-im/parley/gen/sqlc"
 	"github.com/parley-im/parley/server/cursor"
-	"github.com/parley-im/parley/server/refusal"
 	"github.com/parley-im/parley/server/session"
 	"github.com/parley-im/parley/server/stream"
 )
@@ -27,8 +25,7 @@ func (s Positions) ActiveSessionIDs(ctx context.Context, userID string) ([]uuid.
 
 // Positions implements stream.Sessions.
 func (s Positions) Positions(ctx context.Context, userID, deviceID string, ids []uuid.UUID) ([]stream.Position, error) {
-	rows, err := s.q.PositionList(ctx, s.pool, sqlc.PositionListParams{UserID: userID, DeviceID: deviceID,
-		SessionIds: ids, AllSessions: ids == nil})
+	rows, err := s.q.PositionList(ctx, s.pool, sqlc.PositionListParams{UserID: userID, DeviceID: deviceID, SessionIds: ids})
 	if err != nil {
 		return nil, Fault(err)
 	}
@@ -56,15 +53,6 @@ func visibility(earlier pgtype.Multirange[pgtype.Range[pgtype.Int8]], visibleSeq
 		last.To = *leftSeq
 	}
 	return append(out, last)
-}
-
-// Synced implements stream.Devices.
-func (s Positions) Synced(ctx context.Context, userID, deviceID string) (bool, error) {
-	synced, err := s.q.DeviceGetSynced(ctx, s.pool, sqlc.DeviceGetSyncedParams{UserID: userID, DeviceID: deviceID})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return false, refusal.New(refusal.DeviceRevoked, "This device was revoked or never registered.")
-	}
-	return synced, Fault(err)
 }
 
 // StartSync stores where a device starts and marks it as synced.

@@ -16,6 +16,35 @@
 // A member change that removes the user is the last entry of a track. Its place in the log decides, on the live path and
 // on the pulled one alike, not the time at which the server learnt of it.
 //
+// # Coming back
+//
+// A device that opens a stream costs PostgreSQL one statement at most, shared with those that open one at the same time
+// (arrivals, which is also where a reconnect storm queues, and is refused past MaxAsksWaiting). It tells what the device
+// is, where it stands in each session, what is unread, and the user's states: the snapshot that the backlog's entries are
+// shown with. That the device is online is noted behind.
+//
+// # A device never ends with a stale state
+//
+// An entry of the backlog goes out with the state that the snapshot or StatesOf gives it; what changes later comes as an
+// event. Let a state of session x change by a transaction C, and let the snapshot be the statement S.
+//
+//   - C committed before S began: S sees it, cursors and exceptions from one snapshot of the database.
+//   - C committed later. The stream joined the hub before S began, so the event about C, published after its commit by this
+//     node or by its feed, reaches the stream. Let it arrive while entries of x are still to be chosen for writing: it makes
+//     x void, for good even if it arrives before S returns, and StatesOf is asked for them, which sees C. Let it arrive
+//     after the entries' states were chosen: it is sent behind them, for the writer takes events out before it pulls and
+//     writes them after, and the device applies it last. Either way the last word on each entry is not older than C.
+//   - The event does not come because the device itself made C: the hub tells the stream all the same (Passed), so that
+//     entries chosen after C's answer are not older than it. The answer itself tells the device what C changed.
+//   - The feed lost its place: all sessions are void (Lost). A membership changed: its session is void (Joined), since a
+//     new membership moves the cursors without an event.
+//   - A send moves the sender's watermark without an event. Its entry is in the log: below the snapshot's head S saw the
+//     watermark too, above it the device meets the entry later, or has the answer to its send. Sending means having read
+//     up to there, on the backlog as on the live path.
+//
+// An exception that a watermark absorbs disappears in the same transaction, so that S never sees neither. The snapshot
+// is let go with CaughtUp.
+//
 // # Parked streams
 //
 // A stream whose sink is Detachable is parked once it has caught up: it leaves its call and has neither a goroutine of
@@ -27,7 +56,7 @@
 //
 // At any time at most one goroutine is a stream's writer: that of the call, one of the writers, or the stream's own. It
 // owns the frame, the sink, and which tracks exist; it is handed on under Stream.mu, which is why a parked stream is
-// never waited for. Stream.mu guards the queue, the fields of tracks, and the pending user events; publishers hold it for
-// a few instructions and never wait for the writer. Order of locks: Manager.mu, then Stream.mu; hub topic, then
+// never waited for. Stream.mu guards the queue, the fields of tracks, the snapshots, and the pending user events; publishers hold it for
+// a few instructions and never wait for the writer. Order of locks: Manager.mu, then Stream.mu; arrivals.mu alone; hub topic, then
 // Stream.mu; Stream.mu, then writers.mu. The writer calls the hub only without Stream.mu.
 package stream

@@ -36,3 +36,6 @@ func (m *Manager) Parked() (n int) {
 	}
 	return n
 }
+
+// StartsWaiting is how many devices wait to be told where they stand.
+func (m *Manager) StartsWaiting() int { return m.arrivals.Waiting() }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,6 +47,7 @@ func (c Config) withDefaults() Config {
 // Ports are what the streams stand on.
 type Ports struct {
 	Hub      *hub.Hub
+	Starter  Starter
 	Sessions Sessions
 	Devices  Devices
 	Reader   Reader
@@ -74,6 +73,7 @@ type Manager struct {
 	log        *slog.Logger
 	metrics    *Metrics
 	pulls      *semaphore.Weighted
+	arrivals   *arrivals
 	queueBytes atomic.Int64
 	writers    writers
 
@@ -94,7 +94,7 @@ func NewManager(cfg Config, p Ports) *Manager {
 	cfg = cfg.withDefaults()
 	m := &Manager{cfg: cfg, hub: p.Hub, sessions: p.Sessions, devices: p.Devices, reader: p.Reader, states: p.States,
 		epoch: p.Epoch, clock: p.Clock, log: p.Log, metrics: p.Metrics, pulls: semaphore.NewWeighted(cfg.Pulls),
-		live: make(map[deviceKey]*entry)}
+		live: make(map[deviceKey]*entry), arrivals: &arrivals{starter: p.Starter, spread: cfg.ReconnectSpread, metrics: p.Metrics}}
 	m.metrics.observe(m)
 	return m
 }
@@ -174,9 +174,7 @@ func (m *Manager) unregister(s *Stream) {
 
 // goingDown tells a device to come back, each after a time of its own.
 func (m *Manager) goingDown() error {
-	after := time.Duration(rand.Int64N(int64(m.cfg.ReconnectSpread))) //nolint:gosec // only spreads load
-	return refusal.New(refusal.ShuttingDown, "This node is going down; reconnect and resume.",
-		"retry_after_ms", strconv.FormatInt(after.Milliseconds()+1, 10))
+	return comeBack(refusal.ShuttingDown, "This node is going down; reconnect and resume.", 0, m.cfg.ReconnectSpread)
 }
 
 // admit waits for a turn to read backlog; call the returned function when done.
@@ -274,6 +272,7 @@ func (m *Manager) Drain(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
 		m.wg.Wait()
+		m.arrivals.close()
 		close(done)
 	}()
 	select {

@@ -8,6 +8,7 @@ type Metrics struct {
 	deliveries prometheus.Counter
 	frames     prometheus.Histogram
 	overflows  prometheus.Counter
+	asks       prometheus.Histogram
 }
 
 // NewMetrics registers the streams' metrics.
@@ -21,7 +22,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		overflows: prometheus.NewCounter(prometheus.CounterOpts{Name: "parley_stream_overflows_total",
 			Help: "How often a stream's queue reached its bound and the stream fell back to pulling."}),
 	}
-	reg.MustRegister(m.deliveries, m.frames, m.overflows)
+	m.asks = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "parley_start_batch_devices",
+		Help: "Devices that one statement answered when they came back.", Buckets: prometheus.ExponentialBuckets(1, 2, 7)})
+	reg.MustRegister(m.deliveries, m.frames, m.overflows, m.asks)
 	return m
 }
 
@@ -33,8 +36,17 @@ func (m *Metrics) observe(mgr *Manager) {
 	m.reg.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_streams", Help: "Live streams."},
 			func() float64 { return float64(mgr.Streams()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_starts_waiting",
+			Help: "Devices that came back and wait to be told where they stand."},
+			func() float64 { return float64(mgr.arrivals.Waiting()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_stream_queue_bytes", Help: "Bytes waiting in stream queues."},
 			func() float64 { return float64(mgr.QueueBytes()) }))
+}
+
+func (m *Metrics) asked(n int) {
+	if m != nil {
+		m.asks.Observe(float64(n))
+	}
 }
 
 func (m *Metrics) delivered(n int) {

@@ -39,6 +39,7 @@ func (s *Stream) open(ctx context.Context, req Request) error {
 		s.sayResync(parleyv1.ResyncReason_RESYNC_REASON_EPOCH_CHANGED, "", epoch)
 		req.Cursors, req.Fresh = nil, true
 	}
+	s.snapshots.open = true // nobody knows the stream yet
 	s.m.hub.AttachUser(s.userID, s)
 	ids, err := s.m.sessions.ActiveSessionIDs(ctx, s.userID)
 	if err != nil {
@@ -47,52 +48,17 @@ func (s *Stream) open(ctx context.Context, req Request) error {
 	for _, id := range ids {
 		s.attach(s.newTrack(id))
 	}
-	synced, err := s.m.devices.Synced(ctx, s.userID, s.deviceID)
-	if err != nil {
-		return fmt.Errorf("read device: %w", err)
-	}
-	roams := !synced || req.Fresh
-	positions, err := s.positions(ctx, req.Cursors, cursorsOf(s.deviceID, roams))
+	at, err := s.m.arrivals.get(ctx, Ask{UserID: s.userID, DeviceID: s.deviceID, Fresh: req.Fresh,
+		Named: len(req.Cursors) > 0, Counted: true, RoamBacklog: s.m.cfg.RoamBacklog})
 	if err != nil {
 		return fmt.Errorf("read positions: %w", err)
 	}
-	if err := s.m.devices.Seen(ctx, s.userID, s.deviceID); err != nil {
-		return fmt.Errorf("note device: %w", err)
-	}
-	return s.start(ctx, req, positions, roams)
-}
-
-// positions returns where the stream stands in the user's sessions and in those that the request names, which may have
-// been left, and their end acknowledged, long ago.
-func (s *Stream) positions(ctx context.Context, asked []Cursor, deviceID string) ([]Position, error) {
-	positions, err := s.m.sessions.Positions(ctx, s.userID, deviceID, nil)
-	if err != nil {
-		return nil, err
-	}
-	known := make(map[uuid.UUID]struct{}, len(positions))
-	for _, p := range positions {
-		known[p.SessionID] = struct{}{}
-	}
-	var rest []uuid.UUID
-	for _, c := range asked {
-		if _, ok := known[c.SessionID]; !ok {
-			rest = append(rest, c.SessionID)
-		}
-	}
-	if len(rest) == 0 {
-		return positions, nil
-	}
-	ended, err := s.m.sessions.Positions(ctx, s.userID, deviceID, rest)
-	return append(positions, ended...), err
-}
-
-// cursorsOf returns whose cursors count for a device's positions: nobody's where it starts afresh. Its old ones would
-// leave out the sessions whose end it acknowledged in its former life.
-func cursorsOf(deviceID string, roams bool) string {
-	if roams {
-		return ""
-	}
-	return deviceID
+	s.m.devices.Seen(s.userID, s.deviceID)
+	s.unread = at.unread()
+	s.mu.Lock()
+	s.snapshots.keep(at.Positions, s.userID)
+	s.mu.Unlock()
+	return s.start(ctx, req, at.Positions, !at.Synced || req.Fresh)
 }
 
 // start puts every track where the device stands. roams: the device starts afresh.
@@ -103,6 +69,9 @@ func (s *Stream) start(ctx context.Context, req Request, positions []Position, r
 	}
 	var begin []Cursor
 	for _, p := range positions {
+		if _, named := asked[p.SessionID]; !named && p.done() {
+			continue
+		}
 		from := p.start(roams)
 		floor := int64(0) // where a roaming device starts to count its backlog
 		if seq, ok := asked[p.SessionID]; ok {
@@ -151,6 +120,11 @@ func (p Position) start(roams bool) int64 {
 	default:
 		return p.JoinedSeq - 1
 	}
+}
+
+// done reports whether the membership has ended and the device has acknowledged its end.
+func (p Position) done() bool {
+	return !p.Active && p.HasCursor && p.Acked >= p.Visible.Last(p.Head)
 }
 
 // place sets a track to what was read of it and returns where it starts: after from, less what a limit leaves out.

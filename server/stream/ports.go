@@ -23,6 +23,38 @@ type Position struct {
 	Head         int64 // the session's last seq
 	Acked        int64 // the device's cursor, meaningful when HasCursor
 	HasCursor    bool
+	State        Standing // only from Starter
+}
+
+// Ask is a device's question where it starts.
+type Ask struct {
+	UserID, DeviceID string
+	Fresh            bool // the device's cursors do not count
+	Named            bool // sessions that ended are wanted too where the device has acknowledged their end
+	Counted          bool // what is unread is wanted
+	RoamBacklog      int64
+}
+
+// Start is all that a device needs to start, as it was at one moment.
+type Start struct {
+	Known     bool // false for devices that were revoked or never registered
+	Synced    bool // the device has taken its sessions over before: if not, it roams, and its cursors do not count
+	Positions []Position
+}
+
+// unread is the number of the user's unread messages.
+func (st Start) unread() (total int64) {
+	for _, p := range st.Positions {
+		total += p.State.View.Unread
+	}
+	return total
+}
+
+// Starter answers devices that come back.
+type Starter interface {
+	// Starts answers all asks, in order, from one statement. The positions of each are those of all sessions the user is
+	// in, and of those left whose end the device has not acknowledged, ascending by session id. An error answers none.
+	Starts(ctx context.Context, asks []Ask) ([]Start, error)
 }
 
 // Settings are what of a membership a SessionEvent tells beside its bounds.
@@ -38,9 +70,8 @@ type Cursor struct {
 type Sessions interface {
 	// ActiveSessionIDs returns the sessions that the user is a member of now.
 	ActiveSessionIDs(ctx context.Context, userID string) ([]uuid.UUID, error)
-	// Positions returns where the user and the device stand in the given sessions, nil meaning all: those the user is
-	// in, and those left whose end the device has not acknowledged. Sessions that the user never was in are left out. No
-	// deviceID means a device without cursors.
+	// Positions returns where the user and the device stand in the given sessions. Sessions that the user never was in are
+	// left out.
 	Positions(ctx context.Context, userID, deviceID string, ids []uuid.UUID) ([]Position, error)
 	// View returns the session as the user sees it, for a SessionEvent.
 	View(ctx context.Context, userID string, id uuid.UUID) (*parleyv1.Session, error)
@@ -48,13 +79,11 @@ type Sessions interface {
 
 // Devices keeps what is known of devices.
 type Devices interface {
-	// Synced reports whether the device has taken its sessions over before: if not, it roams.
-	Synced(ctx context.Context, userID, deviceID string) (bool, error)
 	// StartSync stores where a new (or fresh) device starts and marks it as synced, in one transaction. Cursors that the
 	// device had before are forgotten.
 	StartSync(ctx context.Context, userID, deviceID string, at []Cursor) error
-	// Seen notes that the device is online.
-	Seen(ctx context.Context, userID, deviceID string) error
+	// Seen notes that the device is online. It never blocks.
+	Seen(userID, deviceID string)
 }
 
 // Reader reads entries back.
@@ -66,9 +95,7 @@ type Reader interface {
 // States tells what messages are to a user.
 type States interface {
 	// StatesOf returns a function that answers for the entries of the given ranges.
-	StatesOf(ctx context.Context, userID string, ranges []message.Range) (func(e *wire.Entry) *parleyv1.MessageState, error)
-	// UnreadTotal is the user's number of unread messages.
-	UnreadTotal(ctx context.Context, userID string) (int64, error)
+	StatesOf(ctx context.Context, userID string, ranges []message.Range) (StateOf, error)
 }
 
 // Epoch tells the present life of the log.

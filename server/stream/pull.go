@@ -23,7 +23,7 @@ type Mark struct {
 // Pulled is a page of a device's backlog.
 type Pulled struct {
 	Entries []*wire.Entry // ascending by seq within a session, one session after the other
-	StateOf func(e *wire.Entry) *parleyv1.MessageState
+	StateOf StateOf
 	Skipped []*parleyv1.Skipped
 	Epoch   string
 	Next    Mark // the zero value on the last page
@@ -32,29 +32,25 @@ type Pulled struct {
 // Pull returns at most limit entries of the device's backlog after mark: what Subscribe would send before CaughtUp. It
 // moves no cursor, but a new device's starting positions are stored with the first page.
 func (m *Manager) Pull(ctx context.Context, caller Caller, after Mark, limit int64) (Pulled, error) {
+	out := Pulled{Epoch: m.epoch.Current()}
+	at, err := m.arrivals.get(ctx, Ask{UserID: caller.UserID, DeviceID: caller.DeviceID, RoamBacklog: m.cfg.RoamBacklog})
+	if err != nil {
+		return out, fmt.Errorf("read positions: %w", err)
+	}
+	if !at.Synced {
+		if err := m.roam(ctx, caller, at.Positions, &out); err != nil {
+			return out, err
+		}
+	}
+	ranges := chooseBacklog(at.Positions, after, limit, &out)
+	if len(ranges) == 0 {
+		return out, nil
+	}
 	release, err := m.admit(ctx)
 	if err != nil {
 		return Pulled{}, err
 	}
 	defer release()
-	out := Pulled{Epoch: m.epoch.Current()}
-	synced, err := m.devices.Synced(ctx, caller.UserID, caller.DeviceID)
-	if err != nil {
-		return out, fmt.Errorf("read device: %w", err)
-	}
-	positions, err := m.sessions.Positions(ctx, caller.UserID, cursorsOf(caller.DeviceID, !synced), nil)
-	if err != nil {
-		return out, fmt.Errorf("read positions: %w", err)
-	}
-	if !synced {
-		if err := m.roam(ctx, caller, positions, &out); err != nil {
-			return out, err
-		}
-	}
-	ranges := chooseBacklog(positions, after, limit, &out)
-	if len(ranges) == 0 {
-		return out, nil
-	}
 	pages, err := m.reader.Read(ctx, ranges)
 	if err != nil {
 		return out, fmt.Errorf("read backlog: %w", err)
@@ -62,8 +58,36 @@ func (m *Manager) Pull(ctx context.Context, caller Caller, after Mark, limit int
 	for _, page := range pages {
 		out.Entries = append(out.Entries, page...)
 	}
-	out.StateOf, err = m.states.StatesOf(ctx, caller.UserID, ranges)
+	out.StateOf, err = m.statesOfPage(ctx, caller.UserID, at.Positions, ranges)
 	return out, err
+}
+
+// statesOfPage returns what tells the states of a page: what was read with the positions, and what that does not hold.
+func (m *Manager) statesOfPage(ctx context.Context, userID string, positions []Position, ranges []message.Range) (StateOf, error) {
+	known := make(map[uuid.UUID]Position, len(positions))
+	for _, p := range positions {
+		known[p.SessionID] = p
+	}
+	of := make(map[uuid.UUID]StateOf, len(ranges))
+	var rest []message.Range
+	for _, q := range ranges {
+		p := known[q.SessionID]
+		if !p.State.covers(q, p.Head) {
+			rest = append(rest, q)
+		} else if of[q.SessionID] == nil {
+			of[q.SessionID] = p.State.stateOf(userID)
+		}
+	}
+	if len(rest) > 0 {
+		read, err := m.states.StatesOf(ctx, userID, rest)
+		if err != nil {
+			return nil, fmt.Errorf("read states: %w", err)
+		}
+		for _, q := range rest {
+			of[q.SessionID] = read
+		}
+	}
+	return func(e *wire.Entry) *parleyv1.MessageState { return of[e.SessionID](e) }, nil
 }
 
 // roam gives a new device its starting positions.

@@ -45,6 +45,7 @@ type Stream struct {
 	caught bool                 // the writer's; CaughtUp was said
 	limit  int64                // max_backlog; the writer's
 	told   map[string]toldState // by session id, what the device was last told; the writer's
+	unread int64                // messages, when the stream opened; the writer's
 
 	mu         sync.Mutex
 	endErr     error
@@ -60,6 +61,7 @@ type Stream struct {
 	silent     bool            // a heartbeat is due; only for a stream that was parked
 	sent       time.Time       // when a parked stream last wrote, about
 	beat       clockwork.Timer // looks after heartbeats; nil before the stream was parked first
+	snapshots  snapshots
 }
 
 // DeviceID implements hub.Stream.
@@ -72,6 +74,7 @@ func (s *Stream) Joined(sessionID uuid.UUID) {
 		s.joined = make(map[uuid.UUID]struct{})
 	}
 	s.joined[sessionID] = struct{}{}
+	s.snapshots.voided(sessionID)
 	s.nudge()
 	s.mu.Unlock()
 }
@@ -80,6 +83,7 @@ func (s *Stream) Joined(sessionID uuid.UUID) {
 func (s *Stream) Lost() {
 	s.mu.Lock()
 	s.lost = true
+	s.snapshots.lost, s.snapshots.known = true, nil
 	s.nudge()
 	s.mu.Unlock()
 }
@@ -88,6 +92,7 @@ func (s *Stream) Lost() {
 func (s *Stream) Notify(ev *parleyv1.Event) {
 	s.mu.Lock()
 	s.events.add(ev)
+	s.noteState(ev)
 	s.nudge()
 	s.mu.Unlock()
 }

@@ -3,6 +3,8 @@ package stream_test
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"github.com/parley-im/parley/server/hub"
 	"github.com/parley-im/parley/server/message"
 	"github.com/parley-im/parley/server/session"
+	"github.com/parley-im/parley/server/state"
 	"github.com/parley-im/parley/server/stream"
 	"github.com/parley-im/parley/server/wire"
 )
@@ -31,14 +34,21 @@ type world struct {
 	cursors map[string]map[uuid.UUID]int64 // by user and device
 	synced  map[string]bool
 	silent  bool // entries are committed and not published
+
+	read     map[uuid.UUID]int64     // watermarks, everybody's
+	asked    []message.Range         // what StatesOf was asked for
+	noStates bool                    // Starts tells no states
+	pages    func(n int, from int64) // called for each page that is read
+	reads    int
+	starts   func(ctx context.Context, asks []stream.Ask) error
 }
 
 func newWorld(t testing.TB, cfg stream.Config) *world { return newWorldOf(t, cfg, nil) }
 
 func newWorldOf(t testing.TB, cfg stream.Config, metrics *stream.Metrics) *world {
 	w := &world{hub: hub.New(), logs: map[uuid.UUID][]message.Entry{}, members: map[string]map[uuid.UUID]*stream.Position{},
-		cursors: map[string]map[uuid.UUID]int64{}, synced: map[string]bool{}}
-	w.mgr = stream.NewManager(cfg, stream.Ports{Hub: w.hub, Sessions: w, Devices: w, Reader: w, States: w, Epoch: w,
+		cursors: map[string]map[uuid.UUID]int64{}, synced: map[string]bool{}, read: map[uuid.UUID]int64{}}
+	w.mgr = stream.NewManager(cfg, stream.Ports{Hub: w.hub, Starter: w, Sessions: w, Devices: w, Reader: w, States: w, Epoch: w,
 		Clock: clockwork.NewRealClock(), Log: slog.New(slog.DiscardHandler), Metrics: metrics})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -64,31 +74,55 @@ func (w *world) ActiveSessionIDs(_ context.Context, user string) (ids []uuid.UUI
 func (w *world) Positions(_ context.Context, user, device string, ids []uuid.UUID) (out []stream.Position, _ error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for id, p := range w.members[user] {
-		wanted := ids == nil
-		for _, x := range ids {
-			wanted = wanted || x == id
+	for id := range w.members[user] {
+		if slices.Contains(ids, id) {
+			out = append(out, w.position(user, device, id))
 		}
-		if !wanted {
-			continue
+	}
+	return out, nil
+}
+
+// position is where a member stands. The lock is held.
+func (w *world) position(user, device string, id uuid.UUID) stream.Position {
+	q := *w.members[user][id]
+	q.Visible = append(session.Visibility(nil), q.Visible...)
+	q.Head = int64(len(w.logs[id]))
+	q.Acked, q.HasCursor = w.cursors[user+"/"+device][id]
+	return q
+}
+
+// Starts implements stream.Starter. What it tells of states holds what the world's read says.
+func (w *world) Starts(ctx context.Context, asks []stream.Ask) ([]stream.Start, error) {
+	w.mu.Lock()
+	read := maps.Clone(w.read) // as it was when the statement began
+	w.mu.Unlock()
+	if w.starts != nil {
+		if err := w.starts(ctx, asks); err != nil {
+			return nil, err
 		}
-		q := *p
-		q.Visible = append(session.Visibility(nil), p.Visible...)
-		q.Head = int64(len(w.logs[id]))
-		q.Acked, q.HasCursor = w.cursors[user+"/"+device][id]
-		out = append(out, q)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := make([]stream.Start, len(asks))
+	for i, a := range asks {
+		out[i] = stream.Start{Known: true, Synced: w.synced[a.UserID+"/"+a.DeviceID]}
+		device := a.DeviceID
+		if a.Fresh || !out[i].Synced {
+			device = ""
+		}
+		for id := range w.members[a.UserID] {
+			p := w.position(a.UserID, device, id)
+			if !w.noStates {
+				p.State = stream.Standing{Whole: true, View: state.View{SessionID: id, ReadSeq: read[id]}}
+			}
+			out[i].Positions = append(out[i].Positions, p)
+		}
 	}
 	return out, nil
 }
 
 func (w *world) View(_ context.Context, _ string, id uuid.UUID) (*parleyv1.Session, error) {
 	return &parleyv1.Session{SessionId: id.String()}, nil
-}
-
-func (w *world) Synced(_ context.Context, user, device string) (bool, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.synced[user+"/"+device], nil
 }
 
 func (w *world) StartSync(_ context.Context, user, device string, at []stream.Cursor) error {
@@ -103,9 +137,13 @@ func (w *world) StartSync(_ context.Context, user, device string, at []stream.Cu
 	return nil
 }
 
-func (w *world) Seen(context.Context, string, string) error { return nil }
+func (w *world) Seen(string, string) {}
 
 func (w *world) Read(_ context.Context, ranges []message.Range) ([][]*wire.Entry, error) {
+	if w.pages != nil {
+		w.reads++
+		w.pages(w.reads, ranges[0].From)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := make([][]*wire.Entry, len(ranges))
@@ -117,11 +155,15 @@ func (w *world) Read(_ context.Context, ranges []message.Range) ([][]*wire.Entry
 	return out, nil
 }
 
-func (w *world) StatesOf(context.Context, string, []message.Range) (func(*wire.Entry) *parleyv1.MessageState, error) {
-	return func(*wire.Entry) *parleyv1.MessageState { return &parleyv1.MessageState{IsRead: true} }, nil
+func (w *world) StatesOf(_ context.Context, _ string, ranges []message.Range) (stream.StateOf, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked = append(w.asked, ranges...)
+	read := maps.Clone(w.read)
+	return func(e *wire.Entry) *parleyv1.MessageState {
+		return stream.MessageState(e.Seq <= read[e.SessionID], false)
+	}, nil
 }
-
-func (w *world) UnreadTotal(context.Context, string) (int64, error) { return 0, nil }
 
 // append commits an entry and publishes it, unless the world is silent. The log's lock is held over both, so entries are
 // published in order.

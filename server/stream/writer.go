@@ -59,7 +59,7 @@ func (s *Stream) run(ctx context.Context) error {
 		more := s.settle()
 		if !s.caught && s.initialDone() {
 			s.caught = true
-			if err := s.sayCaughtUp(ctx); err != nil {
+			if err := s.sayCaughtUp(); err != nil {
 				return err
 			}
 		}
@@ -141,7 +141,7 @@ func (s *Stream) flush() error {
 	}
 	s.wrote = true
 	s.m.metrics.frame(s.frame.Len())
-	s.frame.Reset(keepBuffer + maxFrame)
+	s.frame.Reset(2 * maxFrame) // append has grown it past maxFrame; growing it anew for each frame cost more than filling it
 	return nil
 }
 
@@ -151,13 +151,14 @@ func (s *Stream) sayOpened(epoch string) error {
 	return s.flush()
 }
 
-func (s *Stream) sayCaughtUp(ctx context.Context) error {
-	total, err := s.m.states.UnreadTotal(ctx, s.userID)
-	if err != nil {
-		return fmt.Errorf("count unread: %w", err)
-	}
-	s.frame.Event(&parleyv1.Event{Kind: &parleyv1.Event_CaughtUp{CaughtUp: &parleyv1.CaughtUp{UnreadTotal: total}}})
-	return s.flush()
+func (s *Stream) sayCaughtUp() error {
+	s.mu.Lock()
+	s.snapshots = snapshots{}
+	s.mu.Unlock()
+	s.frame.Event(&parleyv1.Event{Kind: &parleyv1.Event_CaughtUp{CaughtUp: &parleyv1.CaughtUp{UnreadTotal: s.unread}}})
+	err := s.flush()
+	s.frame.Reset(keepBuffer) // the backlog's is too large to wait in
+	return err
 }
 
 func (s *Stream) saySkipped(t *track, from, to int64) {
@@ -213,13 +214,13 @@ func (s *Stream) pullPage(ctx context.Context) error {
 		release()
 		return fmt.Errorf("read backlog: %w", err)
 	}
-	stateOf, err := s.m.states.StatesOf(ctx, s.userID, ranges)
+	stateOf, err := s.statesOf(ctx, ranges)
 	release()
 	if err != nil {
 		return fmt.Errorf("read states: %w", err)
 	}
 	for i, p := range pulls {
-		if err := s.writePulled(p, pages[i], stateOf); err != nil {
+		if err := s.writePulled(p, pages[i], stateOf[i]); err != nil {
 			return err
 		}
 	}
@@ -228,7 +229,7 @@ func (s *Stream) pullPage(ctx context.Context) error {
 
 var errIncomplete = errors.New("a range was read in part")
 
-func (s *Stream) writePulled(p pull, entries []*wire.Entry, stateOf func(*wire.Entry) *parleyv1.MessageState) error {
+func (s *Stream) writePulled(p pull, entries []*wire.Entry, stateOf StateOf) error {
 	if int64(len(entries)) != p.hi-p.lo {
 		return errIncomplete
 	}

@@ -2,9 +2,11 @@ package wire
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"sync"
 
+	"github.com/google/uuid"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -33,22 +35,45 @@ type Entry struct {
 // Encode encodes an entry. The body must be valid (ValidBody): it becomes part of the bytes as it is.
 func Encode(e message.Entry) *Entry {
 	out := &Entry{Entry: e}
-	msg := appendMessage(make([]byte, 0, 192+len(e.Body)), e)
+	var msg []byte
+	out.piece, msg = newPiece(fixedFields + len(e.SenderID) + len(e.SenderDevice) + len(e.Body))
+	out.seal(appendMessage(msg, e))
+	return out
+}
+
+// headRoom is what stands before the message in a piece at most: two tags of one byte, two lengths of up to five.
+const headRoom = 12
+
+// fixedFields is how much a message takes at most beside its texts and its body.
+const fixedFields = 38 + 11 + 38 + 3 + 3 + 12 + 2 + 24
+
+// newPiece returns room for a piece, and within it for a message of at most size bytes, to be given to seal.
+func newPiece(size int) (piece, msg []byte) {
+	piece = make([]byte, headRoom, headRoom+size)
+	return piece, piece[headRoom:]
+}
+
+// seal takes the message that was appended to what newPiece gave, and reads what the entry needs of its body.
+func (e *Entry) seal(msg []byte) {
 	inner := protowire.SizeTag(fieldMessage) + protowire.SizeBytes(len(msg))
-	b := make([]byte, 0, protowire.SizeTag(fieldEvents)+protowire.SizeBytes(inner))
-	b = protowire.AppendTag(b, fieldEvents, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(inner)) //nolint:gosec // a length
-	b = protowire.AppendTag(b, fieldMessage, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(len(msg)))
-	out.offset = len(b)
-	out.piece = append(b, msg...)
+	var room [headRoom]byte
+	head := protowire.AppendTag(room[:0], fieldEvents, protowire.BytesType)
+	head = protowire.AppendVarint(head, uint64(inner)) //nolint:gosec // a length
+	head = protowire.AppendTag(head, fieldMessage, protowire.BytesType)
+	head = protowire.AppendVarint(head, uint64(len(msg)))
+	e.offset = len(head)
+	if whole := e.piece[:cap(e.piece)]; len(msg) <= len(whole)-headRoom { // it is where newPiece made room
+		e.piece = whole[headRoom-len(head) : headRoom+len(msg)]
+		copy(e.piece, head)
+	} else {
+		e.piece = append(append(make([]byte, 0, len(head)+len(msg)), head...), msg...)
+	}
 	switch e.Type { //nolint:exhaustive // the others need nothing of their bodies
 	case message.TypeMemberChange:
-		out.Change = Message(e).GetContent().GetMemberChange()
+		e.Change = Message(e.Entry).GetContent().GetMemberChange()
 	case message.TypeRecall:
-		out.RecalledSeq = Message(e).GetContent().GetRecall().GetSeq()
+		e.RecalledSeq = Message(e.Entry).GetContent().GetRecall().GetSeq()
 	}
-	return out
 }
 
 // Erased returns the entry as it is after its recall, encoded.
@@ -135,23 +160,47 @@ func ValidBody(body []byte) bool {
 	return proto.Size(m) == 0
 }
 
-// Field numbers of parley.v1.Message, in the order in which they are written.
+// Field numbers of parley.v1.Message, in the order in which they are written; those of the body come last.
+const (
+	fieldSessionID    = 1
+	fieldSeq          = 2
+	fieldMessageID    = 3
+	fieldSenderID     = 4
+	fieldSenderDevice = 5
+	fieldType         = 6
+	fieldContent      = 7
+	fieldIsDeleted    = 8
+	fieldCreatedAt    = 9
+)
+
 func appendMessage(b []byte, e message.Entry) []byte {
-	b = appendString(b, 1, e.SessionID.String())
-	b = appendVarint(b, 2, uint64(e.Seq)) //nolint:gosec // positive
-	b = appendString(b, 3, e.MessageID.String())
-	b = appendString(b, 4, e.SenderID)
-	b = appendString(b, 5, e.SenderDevice)
-	b = appendVarint(b, 6, uint64(e.Type)) //nolint:gosec // positive
+	b = appendID(b, fieldSessionID, e.SessionID)
+	b = appendVarint(b, fieldSeq, uint64(e.Seq)) //nolint:gosec // positive
+	b = appendID(b, fieldMessageID, e.MessageID)
+	b = appendString(b, fieldSenderID, e.SenderID)
+	b = appendString(b, fieldSenderDevice, e.SenderDevice)
+	b = appendVarint(b, fieldType, uint64(e.Type)) //nolint:gosec // positive
 	if e.IsDeleted {
-		b = appendVarint(b, 8, 1)
+		b = appendVarint(b, fieldIsDeleted, 1)
 	}
 	var ts [24]byte
 	t := appendVarint(ts[:0], 1, uint64(e.CreatedAt.Unix())) //nolint:gosec // two's complement is the encoding
 	t = appendVarint(t, 2, uint64(e.CreatedAt.Nanosecond())) //nolint:gosec // positive
-	b = protowire.AppendTag(b, 9, protowire.BytesType)
+	b = protowire.AppendTag(b, fieldCreatedAt, protowire.BytesType)
 	b = protowire.AppendBytes(b, t)
 	return append(b, e.Body...)
+}
+
+func appendID(b []byte, field protowire.Number, id uuid.UUID) []byte {
+	b = protowire.AppendTag(b, field, protowire.BytesType)
+	b = append(b, 36)
+	for i, part := range [][]byte{id[:4], id[4:6], id[6:8], id[8:10], id[10:]} {
+		if i > 0 {
+			b = append(b, '-')
+		}
+		b = hex.AppendEncode(b, part)
+	}
+	return b
 }
 
 func appendString(b []byte, field protowire.Number, s string) []byte {

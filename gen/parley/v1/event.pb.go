@@ -831,7 +831,8 @@ func (x *Typing) GetIsTyping() bool {
 // Everything that was committed before the stream opened has been sent.
 type CaughtUp struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Countable entries not read, over all sessions.
+	// Countable entries not read, over all sessions, as of the moment when the stream opened: up to the head that each
+	// session had then. What came or was read since is told by messages and states on this stream, before and after this.
 	UnreadTotal   int64 `protobuf:"varint,1,opt,name=unread_total,json=unreadTotal,proto3" json:"unread_total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

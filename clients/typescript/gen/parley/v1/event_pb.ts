@@ -399,7 +399,8 @@ export const TypingSchema: GenMessage<Typing> = /*@__PURE__*/
  */
 export type CaughtUp = Message<"parley.v1.CaughtUp"> & {
   /**
-   * Countable entries not read, over all sessions.
+   * Countable entries not read, over all sessions, as of the moment when the stream opened: up to the head that each
+   * session had then. What came or was read since is told by messages and states on this stream, before and after this.
    *
    * @generated from field: int64 unread_total = 1;
    */

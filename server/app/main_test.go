@@ -1,0 +1,9 @@
+package app
+
+import (
+	"testing"
+
+	"github.com/parley-im/parley/server/dev/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }

@@ -1,0 +1,105 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Of a page of backlog: what bounds the round trips of a device.
+const pageEntries = 512
+
+// TestReturningDevices counts what devices cost that come back at once to 100 sessions of 50 unread messages each: one
+// statement each at most, and round trips to Redis by pages, not by sessions, whatever the machine's speed.
+func TestReturningDevices(t *testing.T) {
+	const sessions, unread = 100, 50
+	devices := 50
+	if testing.Short() {
+		devices = 10
+	}
+	for _, shared := range []bool{true, false} {
+		for _, ring := range []int64{0, 256 << 20} {
+			if shared && ring > 0 {
+				continue // it asks Redis nothing at all
+			}
+			t.Run(fmt.Sprintf("shared=%t/ring=%d", shared, ring), func(t *testing.T) {
+				w := newReturning(t, returningSetup{users: devices, sessions: sessions, unread: unread, shared: shared, ringBytes: ring})
+				pages := (sessions*unread + pageEntries - 1) / pageEntries
+				w.settled()
+				require.Equal(t, devices*sessions*unread, w.allBack(devices))
+				cold := w.pg.take()
+				t.Logf("cold: PostgreSQL %v, Redis %+v", cold, w.redis.take())
+				require.LessOrEqual(t, cold["StartList"], devices)
+				require.LessOrEqual(t, cold["MessageListRanges"], devices*pages, "bodies that no cache has: a statement per page")
+				for at, try := devices, 1; ; try, at = try+1, max(at/4, 1) {
+					w.settled()
+					devices := at
+					require.Equal(t, devices*sessions*unread, w.allBack(devices))
+					warm, redis := w.pg.take(), w.redis.take()
+					t.Logf("warm: PostgreSQL %v, Redis %+v", warm, redis)
+					require.LessOrEqual(t, redis.round, devices*(pages+1))
+					onlyExpected(t, warm)
+					require.LessOrEqual(t, warm["StartList"], devices)
+					if warm["MessageListRanges"] == 0 {
+						break // one statement for each device at most, and that for several of them
+					}
+					// A Redis that did not answer in time is passed over: on a machine that is that busy, again, with fewer.
+					require.Less(t, try, 6, "Redis has not served a pass")
+					require.LessOrEqual(t, warm["MessageListRanges"], devices*pages)
+				}
+			})
+		}
+	}
+}
+
+// onlyExpected fails when a device's coming back cost other statements than it may.
+func onlyExpected(t *testing.T, n map[string]int) {
+	t.Helper()
+	rest := maps.Clone(n)
+	for _, name := range []string{"StartList", "MessageListRanges", "DeviceSetSeenMany"} { // the last: once a second for all
+		delete(rest, name)
+	}
+	require.Empty(t, rest)
+}
+
+// TestHotGroupComesOnline lets the members of a group of 10,000 come online at once: Redis is read once for all of them,
+// and holds nothing that grows with members.
+func TestHotGroupComesOnline(t *testing.T) {
+	const members, unread = 10_000, 50
+	online := 2_000
+	if testing.Short() {
+		online = 200
+	}
+	w := newReturning(t, returningSetup{users: members, sessions: 1, unread: unread, shared: true, ringBytes: 64 << 20})
+	w.settled()
+	require.Equal(t, online*unread, w.allBack(online))
+	redis, pg := w.redis.take(), w.pg.take()
+	t.Logf("%d online: PostgreSQL %v, Redis %+v", online, pg, redis)
+	require.LessOrEqual(t, redis.commands, 8, "one reading and one repair, each first without and then with its script")
+	require.LessOrEqual(t, pg["MessageListRanges"], 1)
+	require.LessOrEqual(t, pg["StartList"], online)
+	w.settled()
+	require.Equal(t, online*unread, w.allBack(online))
+	require.Zero(t, w.redis.take().commands, "it is in the ring")
+
+	ctx := context.Background()
+	keys, err := w.App.redis.Keys(ctx, "*").Result()
+	require.NoError(t, err)
+	require.LessOrEqual(t, len(keys), 4, "set, bodies and generation of one session, and the probe: %v", keys)
+	for _, key := range keys {
+		size := int64(1)
+		switch kind := w.App.redis.Type(ctx, key).Val(); kind {
+		case "zset":
+			size = w.App.redis.ZCard(ctx, key).Val()
+		case "hash":
+			size = w.App.redis.HLen(ctx, key).Val()
+		case "string":
+		default:
+			t.Errorf("%s is a %s", key, kind)
+		}
+		require.LessOrEqual(t, size, int64(unread), key)
+	}
+}
