@@ -92,14 +92,17 @@ WITH item AS (
 ), bumped AS (
     UPDATE session s SET last_seq = h.seq, countable_total = s.countable_total + h.added
     FROM head h WHERE s.session_id = h.session_id
+), own AS (
+    SELECT a.user_id, a.session_id, max(a.last_seq + a.nth) AS seq FROM accepted a GROUP BY a.user_id, a.session_id
 ), read_up AS (
-    UPDATE user_to_session m SET read_seq = own.seq, marked_unread = false
-    FROM (SELECT a.user_id, a.session_id, max(a.last_seq + a.nth) AS seq
-        FROM accepted a GROUP BY a.user_id, a.session_id) own
+    UPDATE user_to_session m SET read_seq = own.seq, marked_unread = false FROM own
     WHERE m.user_id = own.user_id AND m.session_id = own.session_id AND m.read_seq < own.seq
 ), logged AS (
-    INSERT INTO commit_log (session_ids, heads)
-    SELECT array_agg(h.session_id), array_agg(h.seq) FROM head h HAVING count(*) > 0
+    INSERT INTO commit_log (session_ids, heads, sent_users, sent_sessions)
+    SELECT array_agg(h.session_id), array_agg(h.seq),
+        (SELECT array_agg(o.user_id ORDER BY o.user_id, o.session_id) FROM own o),
+        (SELECT array_agg(o.session_id ORDER BY o.user_id, o.session_id) FROM own o)
+    FROM head h HAVING count(*) > 0
 )
 SELECT j.ord, j.verdict::integer AS verdict,
     coalesce(j.old_seq, j.last_seq + a.nth, 0)::bigint AS seq,

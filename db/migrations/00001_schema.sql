@@ -168,10 +168,14 @@ CREATE TABLE commit_log (
     heads          bigint[]    NOT NULL DEFAULT '{}',
     state_users    text[]      NOT NULL DEFAULT '{}',
     state_sessions uuid[]      NOT NULL DEFAULT '{}',
+    -- Who sent where: a send moves its sender's watermark, which caches of states must not keep.
+    sent_users     text[]      NOT NULL DEFAULT '{}',
+    sent_sessions  uuid[]      NOT NULL DEFAULT '{}',
     -- Sessions in which something was recalled: caches forget what they hold of them.
     recalls        uuid[]      NOT NULL DEFAULT '{}',
     CHECK (cardinality(session_ids) = cardinality(heads)),
-    CHECK (cardinality(state_users) = cardinality(state_sessions))
+    CHECK (cardinality(state_users) = cardinality(state_sessions)),
+    CHECK (cardinality(sent_users) = cardinality(sent_sessions))
 );
 CREATE INDEX commit_log_xid ON commit_log (xid);
 
