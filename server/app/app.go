@@ -21,6 +21,8 @@ import (
 	"github.com/parley-im/parley/server/offline"
 	"github.com/parley-im/parley/server/roster"
 	"github.com/parley-im/parley/server/rpc"
+	"github.com/parley-im/parley/server/state"
+	"github.com/parley-im/parley/server/statecache"
 	"github.com/parley-im/parley/server/storage"
 	"github.com/parley-im/parley/server/stream"
 )
@@ -43,6 +45,8 @@ type App struct {
 	roster  *roster.Roster        // nil: none is kept
 	redis   redis.UniversalClient // nil without Redis
 	keeper  *offline.Keeper
+	cached  *statecache.Store
+	states  *state.Service
 	health  *health
 	source  interface{ Close() } // of keys, nil when there is nothing to close
 	tracing func(context.Context) error
@@ -128,6 +132,7 @@ func (a *App) Run(ctx context.Context) error {
 	workers.Go(func() { a.feed.Run(work) })
 	workers.Go(func() { a.acks.Run(work) })
 	workers.Go(func() { a.keeper.Run(work) })
+	workers.Go(func() { a.cached.Run(work) })
 	workers.Go(func() { a.watch(work) })
 	if a.roster != nil {
 		workers.Go(func() { a.roster.Run(work) })
@@ -182,6 +187,7 @@ func (a *App) shutDown(ctx context.Context, stopWork context.CancelFunc, workers
 	errs := []error{wrap("end streams", a.streams.Drain(ctx)), wrap("finish calls", a.api.Shutdown(ctx))}
 	a.cancelRequests()
 	a.commits.Close()
+	a.states.Close()
 	stopWork()
 	workers.Wait()
 	if a.ops != nil {

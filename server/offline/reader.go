@@ -187,7 +187,7 @@ func (r *Reader) lower(ctx context.Context, ranges []message.Range) ([][]*wire.E
 
 // fromCache fills out with the ranges that the cache has, and returns the generations of those that it answered for.
 func (r *Reader) fromCache(ctx context.Context, ranges []message.Range, out [][]*wire.Entry) map[int]string {
-	if !r.keeper.breaker.allows() {
+	if !r.keeper.breaker.Allows() {
 		return nil
 	}
 	var ask []message.Range
@@ -201,7 +201,7 @@ func (r *Reader) fromCache(ctx context.Context, ranges []message.Range, out [][]
 		return nil
 	}
 	cached, err := r.keeper.cache.Read(ctx, ask)
-	r.keeper.breaker.done(ctx, err)
+	r.keeper.breaker.Done(ctx, err)
 	if err != nil {
 		return nil
 	}
