@@ -17,18 +17,18 @@ import (
 // has been answered a mark reads it on the other node. In the end nothing that is cached differs from PostgreSQL.
 func TestNoFillIsStale(t *testing.T) {
 	url, epoch := testenv.Redis(t)
-	users, rounds := 100, 60
+	users, rounds := 100, 80
 	if testing.Short() {
-		users, rounds = 20, 15
+		users, rounds = 20, 25
 	}
 	w := newWorld(t, epoch, users, 100)
 	slow := throughProxy(t, url, func([]byte) {
-		time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond) //nolint:forbidigo // the network that this test is about
+		time.Sleep(time.Duration(rand.IntN(12)) * time.Millisecond) //nolint:forbidigo // the network that this test is about
 	})
 	one, two := w.node(t, slow, options{}), w.node(t, slow, options{})
 
 	var all sync.WaitGroup
-	for worker := range 16 {
+	for worker := range 8 {
 		all.Go(func() {
 			random := rand.New(rand.NewPCG(7, uint64(worker)))
 			for range rounds {

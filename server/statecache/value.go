@@ -60,7 +60,9 @@ func decode(id uuid.UUID, v string) (k state.Kept, bypass bool, err error) {
 	if n > uint64(len(r.rest)) { // each takes a byte at least
 		return state.Kept{}, false, errValue
 	}
-	k.Exceptions = make([]state.Exception, n)
+	if n > 0 {
+		k.Exceptions = make([]state.Exception, n)
+	}
 	for i := range k.Exceptions {
 		x := r.unsigned()
 		last += int64(x >> 2) //nolint:gosec // 62 bits
