@@ -1,10 +1,31 @@
 -- What messages are to users: read, deleted for oneself. State of (user, message) is the watermark read_seq, the line
 -- deleted_to_seq, and the exceptions in msg_state.
 
--- name: StateLock :exec
--- First step of every change: from here on nobody else moves this user's cursors in this session, the user's own sends
+-- name: StateLock :many
+-- First step of a change: from here on nobody else moves this user's cursors in this session, the user's own sends
 -- included. The session's row must not be locked after it: sends lock the session first and this row then.
-SELECT 1 FROM user_to_session WHERE user_id = @user_id AND session_id = @session_id FOR UPDATE;
+SELECT user_id, session_id FROM user_to_session WHERE user_id = @user_id AND session_id = @session_id FOR UPDATE;
+
+-- name: StateLockMany :many
+-- StateLock for many, in the order given, without those whose lock is not free at once. Nobody who holds one of these locks
+-- waits for another, so no deadlock can come of it, in whatever order sends lock their senders' rows.
+SELECT m.user_id, m.session_id
+FROM (SELECT unnest(@user_ids::text[]) AS user_id, unnest(@session_ids::uuid[]) AS session_id) q
+CROSS JOIN LATERAL (
+    SELECT u.user_id, u.session_id FROM user_to_session u
+    WHERE u.user_id = q.user_id AND u.session_id = q.session_id FOR UPDATE SKIP LOCKED) m;
+
+-- name: StateStandingMany :many
+-- StateStanding for many, in a statement of its own after the locks for the same reason. any_exceptions spares a change
+-- the look for exceptions to drop. OFFSET 0 makes it look-ups by key.
+SELECT m.user_id, m.session_id, m.read_seq, m.deleted_to_seq, m.marked_unread, (m.left_seq IS NULL)::boolean AS active,
+    s.last_seq, (m.earlier + int8multirange(int8range(m.visible_seq, m.left_seq, '[]')))::int8multirange AS visible,
+    EXISTS (SELECT FROM msg_state st WHERE st.user_id = m.user_id AND st.session_id = m.session_id) AS any_exceptions
+FROM (SELECT unnest(@user_ids::text[]) AS user_id, unnest(@session_ids::uuid[]) AS session_id) q
+CROSS JOIN LATERAL (
+    SELECT * FROM user_to_session u WHERE u.user_id = q.user_id AND u.session_id = q.session_id OFFSET 0) m
+CROSS JOIN LATERAL (
+    SELECT x.last_seq FROM session x WHERE x.session_id = m.session_id AND x.last_seq > 0 OFFSET 0) s;
 
 -- name: StateStanding :one
 -- What a user can see of a session and has read of it. A statement of its own after StateLock, because one that had to
@@ -42,11 +63,14 @@ CROSS JOIN LATERAL (
     ORDER BY g.seq_id LIMIT 1) f
 ORDER BY q.from_seq LIMIT 1;
 
--- name: StateSave :exec
--- Moves the cursors, which never go back, and sets the flag.
-UPDATE user_to_session SET read_seq = greatest(read_seq, @read_seq::bigint),
-    deleted_to_seq = greatest(deleted_to_seq, @deleted_to_seq::bigint), marked_unread = @marked_unread
-WHERE user_id = @user_id AND session_id = @session_id;
+-- name: StateSaveMany :exec
+-- Moves cursors, which never go back, and sets flags.
+UPDATE user_to_session m SET read_seq = greatest(m.read_seq, q.read_seq),
+    deleted_to_seq = greatest(m.deleted_to_seq, q.deleted_to_seq), marked_unread = q.marked_unread
+FROM (SELECT unnest(@user_ids::text[]) AS user_id, unnest(@session_ids::uuid[]) AS session_id,
+        unnest(@read_seqs::bigint[]) AS read_seq, unnest(@deleted_to_seqs::bigint[]) AS deleted_to_seq,
+        unnest(@marked_unreads::boolean[]) AS marked_unread) q
+WHERE m.user_id = q.user_id AND m.session_id = q.session_id;
 
 -- name: StateForgetRead :exec
 -- Drops the exceptions that say no more than a watermark that moved from before_seq to read_seq. Below before_seq
@@ -77,6 +101,18 @@ CROSS JOIN LATERAL (
 JOIN session s ON s.session_id = m.session_id
 ORDER BY m.session_id;
 
+-- name: StateUnreadMany :many
+-- What is unread for each of many users in a session of theirs, by the rules of StateViews.
+SELECT m.user_id, m.session_id,
+    (CASE WHEN m.left_seq IS NOT NULL OR s.last_seq <= greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq) THEN 0
+        ELSE parley_unread(m.user_id, m.session_id, greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq),
+            s.countable_total) END)::bigint AS unread
+FROM (SELECT unnest(@user_ids::text[]) AS user_id, unnest(@session_ids::uuid[]) AS session_id) q
+CROSS JOIN LATERAL (
+    SELECT * FROM user_to_session u WHERE u.user_id = q.user_id AND u.session_id = q.session_id OFFSET 0) m
+CROSS JOIN LATERAL (
+    SELECT x.last_seq, x.countable_total FROM session x WHERE x.session_id = m.session_id OFFSET 0) s;
+
 -- name: StateUnreadList :many
 -- The sessions a user is in now that have something unread or are flagged so. The formula runs once per session, and
 -- not at all for those that are read to the head.
@@ -92,17 +128,37 @@ SELECT session_id, read_seq, deleted_to_seq, marked_unread, unread FROM counted
 WHERE unread > 0 OR marked_unread
 ORDER BY session_id;
 
--- name: StateExceptions :many
--- A user's exceptions within ranges (session, from, to], ascending by session and seq. OFFSET 0 keeps the planner from
--- going over all exceptions of the user.
-SELECT st.session_id, st.seq_id, st.is_read, st.is_delete
-FROM (SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@from_seqs::bigint[]) AS from_seq,
-        unnest(@to_seqs::bigint[]) AS to_seq) q
+-- name: StateKept :many
+-- A user's cursors in sessions with what they do not tell: all exceptions above them, or where those are more than
+-- max_exceptions, only the ones within the ranges (session, from, to]. One statement, so that cursors and exceptions are of
+-- one moment. Sessions that the user never was in have no row. OFFSET 0 keeps the planner on the keys.
+WITH bound AS (
+    SELECT @max_exceptions::integer AS n
+), asked AS MATERIALIZED (
+    SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@from_seqs::bigint[]) AS from_seq, unnest(@to_seqs::bigint[]) AS to_seq
+)
+SELECT m.session_id, m.read_seq, m.deleted_to_seq, m.marked_unread, (above.n <= (SELECT b.n FROM bound b))::boolean AS is_whole,
+    coalesce(CASE WHEN above.n <= (SELECT b.n FROM bound b) THEN above.seqs ELSE near.seqs END, '{}')::bigint[] AS seqs,
+    coalesce(CASE WHEN above.n <= (SELECT b.n FROM bound b) THEN above.reads ELSE near.reads END, '{}')::boolean[] AS reads,
+    coalesce(CASE WHEN above.n <= (SELECT b.n FROM bound b) THEN above.deletes ELSE near.deletes END, '{}')::boolean[] AS deletes
+FROM (SELECT DISTINCT a.session_id FROM asked a) q
 CROSS JOIN LATERAL (
-    SELECT e.session_id, e.seq_id, e.is_read, e.is_delete FROM msg_state e
-    WHERE e.user_id = @user_id AND e.session_id = q.session_id AND e.seq_id > q.from_seq AND e.seq_id <= q.to_seq
-    OFFSET 0) st
-ORDER BY st.session_id, st.seq_id;
+    SELECT * FROM user_to_session u WHERE u.user_id = @user_id AND u.session_id = q.session_id OFFSET 0) m
+CROSS JOIN LATERAL (
+    SELECT count(*) AS n, array_agg(l.seq_id ORDER BY l.seq_id) AS seqs, array_agg(l.is_read ORDER BY l.seq_id) AS reads,
+        array_agg(l.is_delete ORDER BY l.seq_id) AS deletes
+    FROM (SELECT e.seq_id, e.is_read, e.is_delete FROM msg_state e
+        WHERE e.user_id = @user_id AND e.session_id = m.session_id AND e.seq_id > m.deleted_to_seq
+            AND (e.is_delete OR e.seq_id > m.read_seq)
+        ORDER BY e.seq_id LIMIT (SELECT b.n + 1 FROM bound b)) l) above
+CROSS JOIN LATERAL (
+    SELECT array_agg(x.seq_id ORDER BY x.seq_id) AS seqs, array_agg(x.is_read ORDER BY x.seq_id) AS reads,
+        array_agg(x.is_delete ORDER BY x.seq_id) AS deletes
+    FROM asked a CROSS JOIN LATERAL (
+        SELECT e.seq_id, e.is_read, e.is_delete FROM msg_state e
+        WHERE e.user_id = @user_id AND e.session_id = a.session_id AND e.seq_id > a.from_seq AND e.seq_id <= a.to_seq OFFSET 0) x
+    WHERE a.session_id = m.session_id AND above.n > (SELECT b.n FROM bound b)) near
+ORDER BY m.session_id;
 
 -- name: StateEntries :many
 -- Entries of one session within ranges (from, to], ascending, each with what decides a user's state of it. Cursors and

@@ -169,10 +169,14 @@ CREATE TABLE commit_log (
     heads          bigint[]    NOT NULL DEFAULT '{}',
     state_users    text[]      NOT NULL DEFAULT '{}',
     state_sessions uuid[]      NOT NULL DEFAULT '{}',
+    -- Who sent where: a send moves its sender's watermark, which caches of states must not keep.
+    sent_users     text[]      NOT NULL DEFAULT '{}',
+    sent_sessions  uuid[]      NOT NULL DEFAULT '{}',
     -- Sessions in which something was recalled: caches forget what they hold of them.
     recalls        uuid[]      NOT NULL DEFAULT '{}',
     CHECK (cardinality(session_ids) = cardinality(heads)),
-    CHECK (cardinality(state_users) = cardinality(state_sessions))
+    CHECK (cardinality(state_users) = cardinality(state_sessions)),
+    CHECK (cardinality(sent_users) = cardinality(sent_sessions))
 );
 CREATE INDEX commit_log_xid ON commit_log (xid);
 
@@ -210,6 +214,8 @@ DECLARE
     totals      bigint[];
     moved       uuid[];   -- the sessions that got an entry, and their new heads
     new_heads   bigint[];
+    sent_users  text[];   -- who sent where
+    sent_sessions uuid[];
     barred      integer[];
     tids        tid[];     -- where each item's membership is
     peer_verdicts integer[]; -- NULL where no session is a direct one
@@ -320,8 +326,8 @@ BEGIN
     FROM generate_series(1, items) AS i WHERE verdicts[i] = 0;
 
     -- Sending means having read up to there. The memberships are where they were found a moment ago, which spares another
-    -- look-up, unless somebody else (a mark, a setting) has just moved one or
-    -- a user sent from two devices: then all are looked up.
+    -- look-up, unless somebody else (a mark, a setting) has just moved one or a user sent from two devices: then all are
+    -- looked up.
     IF refused = 0 THEN
         UPDATE user_to_session m SET read_seq = seqs[own.i], marked_unread = false
         FROM (SELECT lasts[k] AS i FROM generate_series(1, cardinality(lasts)) AS k) own
@@ -336,12 +342,19 @@ BEGIN
         WHERE m.user_id = own.user_id AND m.session_id = moved[own.slot] AND m.read_seq < own.seq;
     END IF;
 
-    IF refused > 0 THEN
+    IF refused = 0 THEN
+        SELECT array_agg(user_ids[senders[lasts[k]]]), array_agg(moved[slots[lasts[k]]]) INTO sent_users, sent_sessions
+        FROM generate_series(1, cardinality(lasts)) AS k;
+    ELSE
+        SELECT array_agg(user_ids[own.sender]), array_agg(moved[own.slot]) INTO sent_users, sent_sessions
+        FROM (SELECT DISTINCT senders[i] AS sender, slots[i] AS slot
+            FROM generate_series(1, items) AS i WHERE verdicts[i] = 0) own;
         SELECT array_agg(moved[g.slot]), array_agg(g.seq) INTO moved, new_heads
         FROM (SELECT slots[i] AS slot, max(seqs[i]) AS seq FROM generate_series(1, items) AS i
             WHERE verdicts[i] = 0 GROUP BY slots[i]) g;
     END IF;
-    INSERT INTO commit_log (session_ids, heads) VALUES (moved, new_heads);
+    INSERT INTO commit_log (session_ids, heads, sent_users, sent_sessions)
+        VALUES (moved, new_heads, sent_users, sent_sessions);
 END
 $$;
 -- +goose StatementEnd

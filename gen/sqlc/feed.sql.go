@@ -12,7 +12,7 @@ import (
 )
 
 const FeedCommits = `-- name: FeedCommits :many
-SELECT id, session_ids, heads, state_users, state_sessions, recalls FROM commit_log
+SELECT id, session_ids, heads, state_users, state_sessions, sent_users, sent_sessions, recalls FROM commit_log
 WHERE xid >= pg_snapshot_xmin(CAST(CAST($1 AS text) AS pg_snapshot))
     AND NOT pg_visible_in_snapshot(xid, CAST(CAST($1 AS text) AS pg_snapshot))
 ORDER BY id
@@ -24,6 +24,8 @@ type FeedCommitsRow struct {
 	Heads         []int64
 	StateUsers    []string
 	StateSessions []uuid.UUID
+	SentUsers     []string
+	SentSessions  []uuid.UUID
 	Recalls       []uuid.UUID
 }
 
@@ -42,6 +44,8 @@ func (q *Queries) FeedCommits(ctx context.Context, db DBTX, since string) ([]Fee
 			&i.Heads,
 			&i.StateUsers,
 			&i.StateSessions,
+			&i.SentUsers,
+			&i.SentSessions,
 			&i.Recalls,
 		); err != nil {
 			return nil, err

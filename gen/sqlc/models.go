@@ -26,6 +26,8 @@ type CommitLog struct {
 	Heads         []int64
 	StateUsers    []string
 	StateSessions []uuid.UUID
+	SentUsers     []string
+	SentSessions  []uuid.UUID
 	Recalls       []uuid.UUID
 }
 

@@ -130,63 +130,6 @@ func (q *Queries) StateExcept(ctx context.Context, db DBTX, arg StateExceptParam
 	return items, nil
 }
 
-const StateExceptions = `-- name: StateExceptions :many
-SELECT st.session_id, st.seq_id, st.is_read, st.is_delete
-FROM (SELECT unnest($1::uuid[]) AS session_id, unnest($2::bigint[]) AS from_seq,
-        unnest($3::bigint[]) AS to_seq) q
-CROSS JOIN LATERAL (
-    SELECT e.session_id, e.seq_id, e.is_read, e.is_delete FROM msg_state e
-    WHERE e.user_id = $4 AND e.session_id = q.session_id AND e.seq_id > q.from_seq AND e.seq_id <= q.to_seq
-    OFFSET 0) st
-ORDER BY st.session_id, st.seq_id
-`
-
-type StateExceptionsParams struct {
-	SessionIds []uuid.UUID
-	FromSeqs   []int64
-	ToSeqs     []int64
-	UserID     string
-}
-
-type StateExceptionsRow struct {
-	SessionID uuid.UUID
-	SeqID     int64
-	IsRead    bool
-	IsDelete  bool
-}
-
-// A user's exceptions within ranges (session, from, to], ascending by session and seq. OFFSET 0 keeps the planner from
-// going over all exceptions of the user.
-func (q *Queries) StateExceptions(ctx context.Context, db DBTX, arg StateExceptionsParams) ([]StateExceptionsRow, error) {
-	rows, err := db.Query(ctx, StateExceptions,
-		arg.SessionIds,
-		arg.FromSeqs,
-		arg.ToSeqs,
-		arg.UserID,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []StateExceptionsRow
-	for rows.Next() {
-		var i StateExceptionsRow
-		if err := rows.Scan(
-			&i.SessionID,
-			&i.SeqID,
-			&i.IsRead,
-			&i.IsDelete,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const StateFirstUnread = `-- name: StateFirstUnread :one
 SELECT f.seq_id
 FROM (SELECT unnest($1::bigint[]) AS from_seq, unnest($2::bigint[]) AS to_seq ORDER BY from_seq) q
@@ -270,9 +213,96 @@ func (q *Queries) StateForgetRead(ctx context.Context, db DBTX, arg StateForgetR
 	return err
 }
 
-const StateLock = `-- name: StateLock :exec
+const StateKept = `-- name: StateKept :many
+WITH bound AS (
+    SELECT $2::integer AS n
+), asked AS MATERIALIZED (
+    SELECT unnest($3::uuid[]) AS session_id, unnest($4::bigint[]) AS from_seq, unnest($5::bigint[]) AS to_seq
+)
+SELECT m.session_id, m.read_seq, m.deleted_to_seq, m.marked_unread, (above.n <= (SELECT b.n FROM bound b))::boolean AS is_whole,
+    coalesce(CASE WHEN above.n <= (SELECT b.n FROM bound b) THEN above.seqs ELSE near.seqs END, '{}')::bigint[] AS seqs,
+    coalesce(CASE WHEN above.n <= (SELECT b.n FROM bound b) THEN above.reads ELSE near.reads END, '{}')::boolean[] AS reads,
+    coalesce(CASE WHEN above.n <= (SELECT b.n FROM bound b) THEN above.deletes ELSE near.deletes END, '{}')::boolean[] AS deletes
+FROM (SELECT DISTINCT a.session_id FROM asked a) q
+CROSS JOIN LATERAL (
+    SELECT user_id, session_id, role, joined_seq, visible_seq, left_seq, earlier, read_seq, deleted_to_seq, marked_unread, is_muted, notifications_muted, is_pinned, is_archived FROM user_to_session u WHERE u.user_id = $1 AND u.session_id = q.session_id OFFSET 0) m
+CROSS JOIN LATERAL (
+    SELECT count(*) AS n, array_agg(l.seq_id ORDER BY l.seq_id) AS seqs, array_agg(l.is_read ORDER BY l.seq_id) AS reads,
+        array_agg(l.is_delete ORDER BY l.seq_id) AS deletes
+    FROM (SELECT e.seq_id, e.is_read, e.is_delete FROM msg_state e
+        WHERE e.user_id = $1 AND e.session_id = m.session_id AND e.seq_id > m.deleted_to_seq
+            AND (e.is_delete OR e.seq_id > m.read_seq)
+        ORDER BY e.seq_id LIMIT (SELECT b.n + 1 FROM bound b)) l) above
+CROSS JOIN LATERAL (
+    SELECT array_agg(x.seq_id ORDER BY x.seq_id) AS seqs, array_agg(x.is_read ORDER BY x.seq_id) AS reads,
+        array_agg(x.is_delete ORDER BY x.seq_id) AS deletes
+    FROM asked a CROSS JOIN LATERAL (
+        SELECT e.seq_id, e.is_read, e.is_delete FROM msg_state e
+        WHERE e.user_id = $1 AND e.session_id = a.session_id AND e.seq_id > a.from_seq AND e.seq_id <= a.to_seq OFFSET 0) x
+    WHERE a.session_id = m.session_id AND above.n > (SELECT b.n FROM bound b)) near
+ORDER BY m.session_id
+`
 
-SELECT 1 FROM user_to_session WHERE user_id = $1 AND session_id = $2 FOR UPDATE
+type StateKeptParams struct {
+	UserID        string
+	MaxExceptions int32
+	SessionIds    []uuid.UUID
+	FromSeqs      []int64
+	ToSeqs        []int64
+}
+
+type StateKeptRow struct {
+	SessionID    uuid.UUID
+	ReadSeq      int64
+	DeletedToSeq int64
+	MarkedUnread bool
+	IsWhole      bool
+	Seqs         []int64
+	Reads        []bool
+	Deletes      []bool
+}
+
+// A user's cursors in sessions with what they do not tell: all exceptions above them, or where those are more than
+// max_exceptions, only the ones within the ranges (session, from, to]. One statement, so that cursors and exceptions are of
+// one moment. Sessions that the user never was in have no row. OFFSET 0 keeps the planner on the keys.
+func (q *Queries) StateKept(ctx context.Context, db DBTX, arg StateKeptParams) ([]StateKeptRow, error) {
+	rows, err := db.Query(ctx, StateKept,
+		arg.UserID,
+		arg.MaxExceptions,
+		arg.SessionIds,
+		arg.FromSeqs,
+		arg.ToSeqs,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StateKeptRow
+	for rows.Next() {
+		var i StateKeptRow
+		if err := rows.Scan(
+			&i.SessionID,
+			&i.ReadSeq,
+			&i.DeletedToSeq,
+			&i.MarkedUnread,
+			&i.IsWhole,
+			&i.Seqs,
+			&i.Reads,
+			&i.Deletes,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const StateLock = `-- name: StateLock :many
+
+SELECT user_id, session_id FROM user_to_session WHERE user_id = $1 AND session_id = $2 FOR UPDATE
 `
 
 type StateLockParams struct {
@@ -280,13 +310,73 @@ type StateLockParams struct {
 	SessionID uuid.UUID
 }
 
+type StateLockRow struct {
+	UserID    string
+	SessionID uuid.UUID
+}
+
 // What messages are to users: read, deleted for oneself. State of (user, message) is the watermark read_seq, the line
 // deleted_to_seq, and the exceptions in msg_state.
-// First step of every change: from here on nobody else moves this user's cursors in this session, the user's own sends
+// First step of a change: from here on nobody else moves this user's cursors in this session, the user's own sends
 // included. The session's row must not be locked after it: sends lock the session first and this row then.
-func (q *Queries) StateLock(ctx context.Context, db DBTX, arg StateLockParams) error {
-	_, err := db.Exec(ctx, StateLock, arg.UserID, arg.SessionID)
-	return err
+func (q *Queries) StateLock(ctx context.Context, db DBTX, arg StateLockParams) ([]StateLockRow, error) {
+	rows, err := db.Query(ctx, StateLock, arg.UserID, arg.SessionID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StateLockRow
+	for rows.Next() {
+		var i StateLockRow
+		if err := rows.Scan(&i.UserID, &i.SessionID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const StateLockMany = `-- name: StateLockMany :many
+SELECT m.user_id, m.session_id
+FROM (SELECT unnest($1::text[]) AS user_id, unnest($2::uuid[]) AS session_id) q
+CROSS JOIN LATERAL (
+    SELECT u.user_id, u.session_id FROM user_to_session u
+    WHERE u.user_id = q.user_id AND u.session_id = q.session_id FOR UPDATE SKIP LOCKED) m
+`
+
+type StateLockManyParams struct {
+	UserIds    []string
+	SessionIds []uuid.UUID
+}
+
+type StateLockManyRow struct {
+	UserID    string
+	SessionID uuid.UUID
+}
+
+// StateLock for many, in the order given, without those whose lock is not free at once. Nobody who holds one of these locks
+// waits for another, so no deadlock can come of it, in whatever order sends lock their senders' rows.
+func (q *Queries) StateLockMany(ctx context.Context, db DBTX, arg StateLockManyParams) ([]StateLockManyRow, error) {
+	rows, err := db.Query(ctx, StateLockMany, arg.UserIds, arg.SessionIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StateLockManyRow
+	for rows.Next() {
+		var i StateLockManyRow
+		if err := rows.Scan(&i.UserID, &i.SessionID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const StateReaders = `-- name: StateReaders :one
@@ -338,28 +428,31 @@ func (q *Queries) StateReaders(ctx context.Context, db DBTX, arg StateReadersPar
 	return i, err
 }
 
-const StateSave = `-- name: StateSave :exec
-UPDATE user_to_session SET read_seq = greatest(read_seq, $1::bigint),
-    deleted_to_seq = greatest(deleted_to_seq, $2::bigint), marked_unread = $3
-WHERE user_id = $4 AND session_id = $5
+const StateSaveMany = `-- name: StateSaveMany :exec
+UPDATE user_to_session m SET read_seq = greatest(m.read_seq, q.read_seq),
+    deleted_to_seq = greatest(m.deleted_to_seq, q.deleted_to_seq), marked_unread = q.marked_unread
+FROM (SELECT unnest($1::text[]) AS user_id, unnest($2::uuid[]) AS session_id,
+        unnest($3::bigint[]) AS read_seq, unnest($4::bigint[]) AS deleted_to_seq,
+        unnest($5::boolean[]) AS marked_unread) q
+WHERE m.user_id = q.user_id AND m.session_id = q.session_id
 `
 
-type StateSaveParams struct {
-	ReadSeq      int64
-	DeletedToSeq int64
-	MarkedUnread bool
-	UserID       string
-	SessionID    uuid.UUID
+type StateSaveManyParams struct {
+	UserIds       []string
+	SessionIds    []uuid.UUID
+	ReadSeqs      []int64
+	DeletedToSeqs []int64
+	MarkedUnreads []bool
 }
 
-// Moves the cursors, which never go back, and sets the flag.
-func (q *Queries) StateSave(ctx context.Context, db DBTX, arg StateSaveParams) error {
-	_, err := db.Exec(ctx, StateSave,
-		arg.ReadSeq,
-		arg.DeletedToSeq,
-		arg.MarkedUnread,
-		arg.UserID,
-		arg.SessionID,
+// Moves cursors, which never go back, and sets flags.
+func (q *Queries) StateSaveMany(ctx context.Context, db DBTX, arg StateSaveManyParams) error {
+	_, err := db.Exec(ctx, StateSaveMany,
+		arg.UserIds,
+		arg.SessionIds,
+		arg.ReadSeqs,
+		arg.DeletedToSeqs,
+		arg.MarkedUnreads,
 	)
 	return err
 }
@@ -399,6 +492,66 @@ func (q *Queries) StateStanding(ctx context.Context, db DBTX, arg StateStandingP
 		&i.Visible,
 	)
 	return i, err
+}
+
+const StateStandingMany = `-- name: StateStandingMany :many
+SELECT m.user_id, m.session_id, m.read_seq, m.deleted_to_seq, m.marked_unread, (m.left_seq IS NULL)::boolean AS active,
+    s.last_seq, (m.earlier + int8multirange(int8range(m.visible_seq, m.left_seq, '[]')))::int8multirange AS visible,
+    EXISTS (SELECT FROM msg_state st WHERE st.user_id = m.user_id AND st.session_id = m.session_id) AS any_exceptions
+FROM (SELECT unnest($1::text[]) AS user_id, unnest($2::uuid[]) AS session_id) q
+CROSS JOIN LATERAL (
+    SELECT user_id, session_id, role, joined_seq, visible_seq, left_seq, earlier, read_seq, deleted_to_seq, marked_unread, is_muted, notifications_muted, is_pinned, is_archived FROM user_to_session u WHERE u.user_id = q.user_id AND u.session_id = q.session_id OFFSET 0) m
+CROSS JOIN LATERAL (
+    SELECT x.last_seq FROM session x WHERE x.session_id = m.session_id AND x.last_seq > 0 OFFSET 0) s
+`
+
+type StateStandingManyParams struct {
+	UserIds    []string
+	SessionIds []uuid.UUID
+}
+
+type StateStandingManyRow struct {
+	UserID        string
+	SessionID     uuid.UUID
+	ReadSeq       int64
+	DeletedToSeq  int64
+	MarkedUnread  bool
+	Active        bool
+	LastSeq       int64
+	Visible       pgtype.Multirange[pgtype.Range[pgtype.Int8]]
+	AnyExceptions bool
+}
+
+// StateStanding for many, in a statement of its own after the locks for the same reason. any_exceptions spares a change
+// the look for exceptions to drop. OFFSET 0 makes it look-ups by key.
+func (q *Queries) StateStandingMany(ctx context.Context, db DBTX, arg StateStandingManyParams) ([]StateStandingManyRow, error) {
+	rows, err := db.Query(ctx, StateStandingMany, arg.UserIds, arg.SessionIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StateStandingManyRow
+	for rows.Next() {
+		var i StateStandingManyRow
+		if err := rows.Scan(
+			&i.UserID,
+			&i.SessionID,
+			&i.ReadSeq,
+			&i.DeletedToSeq,
+			&i.MarkedUnread,
+			&i.Active,
+			&i.LastSeq,
+			&i.Visible,
+			&i.AnyExceptions,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const StateUnreadList = `-- name: StateUnreadList :many
@@ -441,6 +594,50 @@ func (q *Queries) StateUnreadList(ctx context.Context, db DBTX, userID string) (
 			&i.MarkedUnread,
 			&i.Unread,
 		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const StateUnreadMany = `-- name: StateUnreadMany :many
+SELECT m.user_id, m.session_id,
+    (CASE WHEN m.left_seq IS NOT NULL OR s.last_seq <= greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq) THEN 0
+        ELSE parley_unread(m.user_id, m.session_id, greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq),
+            s.countable_total) END)::bigint AS unread
+FROM (SELECT unnest($1::text[]) AS user_id, unnest($2::uuid[]) AS session_id) q
+CROSS JOIN LATERAL (
+    SELECT user_id, session_id, role, joined_seq, visible_seq, left_seq, earlier, read_seq, deleted_to_seq, marked_unread, is_muted, notifications_muted, is_pinned, is_archived FROM user_to_session u WHERE u.user_id = q.user_id AND u.session_id = q.session_id OFFSET 0) m
+CROSS JOIN LATERAL (
+    SELECT x.last_seq, x.countable_total FROM session x WHERE x.session_id = m.session_id OFFSET 0) s
+`
+
+type StateUnreadManyParams struct {
+	UserIds    []string
+	SessionIds []uuid.UUID
+}
+
+type StateUnreadManyRow struct {
+	UserID    string
+	SessionID uuid.UUID
+	Unread    int64
+}
+
+// What is unread for each of many users in a session of theirs, by the rules of StateViews.
+func (q *Queries) StateUnreadMany(ctx context.Context, db DBTX, arg StateUnreadManyParams) ([]StateUnreadManyRow, error) {
+	rows, err := db.Query(ctx, StateUnreadMany, arg.UserIds, arg.SessionIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StateUnreadManyRow
+	for rows.Next() {
+		var i StateUnreadManyRow
+		if err := rows.Scan(&i.UserID, &i.SessionID, &i.Unread); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -24,6 +24,8 @@ import (
 	"github.com/parley-im/parley/server/presence"
 	"github.com/parley-im/parley/server/roster"
 	"github.com/parley-im/parley/server/rpc"
+	"github.com/parley-im/parley/server/state"
+	"github.com/parley-im/parley/server/statecache"
 	"github.com/parley-im/parley/server/storage"
 	"github.com/parley-im/parley/server/stream"
 )
@@ -47,6 +49,8 @@ type App struct {
 	roster   *roster.Roster        // nil: none is kept
 	redis    redis.UniversalClient // nil without Redis
 	keeper   *offline.Keeper
+	cached   *statecache.Store
+	states   *state.Service
 	hints    *hints.Hints
 	presence *presence.Tracker
 	health   *health
@@ -137,6 +141,7 @@ func (a *App) Run(ctx context.Context) error {
 	workers.Go(func() { a.keeper.Run(work) })
 	workers.Go(func() { a.hints.Run(work) })
 	workers.Go(func() { a.presence.Run(work) })
+	workers.Go(func() { a.cached.Run(work) })
 	workers.Go(func() { a.watch(work) })
 	if a.roster != nil {
 		workers.Go(func() { a.roster.Run(work) })
@@ -191,6 +196,7 @@ func (a *App) shutDown(ctx context.Context, stopWork context.CancelFunc, workers
 	errs := []error{wrap("end streams", a.streams.Drain(ctx)), wrap("finish calls", a.api.Shutdown(ctx))}
 	a.cancelRequests()
 	a.commits.Close()
+	a.states.Close()
 	stopWork()
 	workers.Wait()
 	if a.ops != nil {

@@ -58,6 +58,7 @@ type CacheConfig struct {
 	RingBytes   int64         // memory of this node for recent entries; 64 MiB
 	RedisLength int           // entries of each session in Redis; 500
 	RedisTTL    time.Duration // how long Redis keeps a session after its last entry; 24 h
+	StateTTL    time.Duration // how long Redis keeps a user's message states of a session, the same on all nodes; 1 h; 0: not at all
 }
 
 // AuthConfig says whose tokens are good.
@@ -95,7 +96,7 @@ func Default() Config {
 		Auth:     AuthConfig{Audience: "parley"},
 		Stream:   StreamConfig{Heartbeat: 20 * time.Second, RoamBacklog: 200},
 		Roster:   RosterConfig{Mode: "on", MaxMB: roster.DefaultMaxBytes >> 20},
-		Cache:    CacheConfig{RingBytes: 64 << 20, RedisLength: 500, RedisTTL: 24 * time.Hour},
+		Cache:    CacheConfig{RingBytes: 64 << 20, RedisLength: 500, RedisTTL: 24 * time.Hour, StateTTL: time.Hour},
 		DataDir:  ".data", Committers: 2, UnaryTimeout: 10 * time.Second, DrainTimeout: 15 * time.Second, LogLevel: "info",
 	}
 }
@@ -125,6 +126,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.Int64Var(&c.Cache.RingBytes, "ring-bytes", c.Cache.RingBytes, "memory for recent entries")
 	f.IntVar(&c.Cache.RedisLength, "redis-length", c.Cache.RedisLength, "entries of each session that Redis keeps")
 	f.DurationVar(&c.Cache.RedisTTL, "redis-ttl", c.Cache.RedisTTL, "how long Redis keeps a session after its last entry")
+	f.DurationVar(&c.Cache.StateTTL, "state-ttl", c.Cache.StateTTL, "how long Redis keeps a user's message states of a session; 0 for not at all")
 	f.StringVar(&c.Roster.Mode, "roster", c.Roster.Mode, "whether to keep the map of all relations in memory: on or off")
 	f.Int64Var(&c.Roster.MaxMB, "roster-max-mb", c.Roster.MaxMB, "MiB that the map of all relations may take; past it none is kept")
 	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "where keys, and the embedded databases of `parley run`, are kept")
@@ -196,6 +198,9 @@ func (c Config) Validate() error {
 	}
 	if c.Cache.RingBytes < 0 || c.Cache.RedisLength < 1 || c.Cache.RedisLength > 100_000 || c.Cache.RedisTTL < time.Second {
 		bad("PARLEY_RING_BYTES, PARLEY_REDIS_LENGTH or PARLEY_REDIS_TTL: not 0 or more bytes, 1 to 100000 entries, a second or more")
+	}
+	if ttl := c.Cache.StateTTL; ttl != 0 && ttl < 10*time.Second {
+		bad("PARLEY_STATE_TTL: %s is neither 0 nor 10s or more", ttl)
 	}
 	if c.Roster.Mode != "on" && c.Roster.Mode != "off" {
 		bad("PARLEY_ROSTER: %q is neither on nor off", c.Roster.Mode)

@@ -23,6 +23,7 @@ import (
 	"github.com/parley-im/parley/server/rpc"
 	"github.com/parley-im/parley/server/session"
 	"github.com/parley-im/parley/server/state"
+	"github.com/parley-im/parley/server/statecache"
 	"github.com/parley-im/parley/server/storage"
 	"github.com/parley-im/parley/server/stream"
 )
@@ -44,10 +45,11 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 		cache = storage.NewOfflineCache(a.redis, life.Current, a.cfg.Cache.RedisLength, a.cfg.Cache.RedisTTL)
 	}
 	a.keeper = offline.NewKeeper(cache, a.clock, a.log, reg)
-	sink := &feedSink{hub: local, epoch: life, log: a.log, states: storage.States{DB: db}, ring: recent, keeper: a.keeper}
+	a.cached = a.stateCache(db, life, reg)
+	sink := &feedSink{hub: local, epoch: life, log: a.log, states: storage.States{DB: db}, cached: a.cached, ring: recent, keeper: a.keeper}
 	a.feed = feed.New(storage.Feed{DB: db}, sink, a.clock, a.log, reg)
 	fleet := a.tellOthers(db, local, recent, life, reg)
-	a.commits = committer.New(a.cfg.Committers, logs, &offline.Publisher{Ring: recent, Hub: fleet, Keeper: a.keeper}, a.clock, a.log, committer.NewMetrics(reg))
+	a.commits = committer.New(a.cfg.Committers, logs, publisher{&offline.Publisher{Ring: recent, Hub: fleet, Keeper: a.keeper}, a.cached}, a.clock, a.log, committer.NewMetrics(reg))
 	a.acks = cursor.New(positions, positions, a.clock, a.log)
 	a.seen = device.NewSightings(storage.Devices{DB: db}, a.clock, a.log)
 	reader := offline.NewReader(recent, a.keeper, logs, reg)
@@ -60,7 +62,9 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	accounts := account.NewService(storage.Accounts{DB: db}, ends, memory, a.clock)
 	relations := relation.NewService(storage.Relations{DB: db}, relationNotifier{fleet}, a.clock)
 	sessions := session.NewService(logs.Sessions, a.commits, fleet, life, a.clock)
-	states := state.NewService(storage.States{DB: db}, stateNotifier{fleet, a.feed})
+	states := state.NewService(a.cached, stateNotifier{fleet, a.feed})
+	states.Register(reg)
+	a.states = states
 	messages := messaging.NewService(a.commits, reader, positions, a.clock)
 
 	a.streams = stream.NewManager(stream.Config{Heartbeat: a.cfg.Stream.Heartbeat, RoamBacklog: a.cfg.Stream.RoamBacklog},
@@ -118,4 +122,14 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 		return nil, nil, err
 	}
 	return api, a.health.handler(reg, relmap.report), nil
+}
+
+// stateCache returns the store of states with a cache over it, without Redis or with a TTL of 0 only in name.
+func (a *App) stateCache(db *storage.DB, life *epoch, reg prometheus.Registerer) *statecache.Store {
+	cfg := statecache.Config{Lease: statecache.DefaultLease, TTL: a.cfg.Cache.StateTTL}
+	var cache statecache.Cache
+	if a.redis != nil && cfg.TTL > 0 {
+		cache = storage.NewStateCache(a.redis, life.Current, cfg.Lease, cfg.TTL)
+	}
+	return statecache.New(storage.States{DB: db}, cache, a.keeper.Breaker(), cfg, a.clock, reg)
 }

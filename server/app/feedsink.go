@@ -16,6 +16,7 @@ import (
 	"github.com/parley-im/parley/server/ring"
 	"github.com/parley-im/parley/server/roster"
 	"github.com/parley-im/parley/server/state"
+	"github.com/parley-im/parley/server/statecache"
 	"github.com/parley-im/parley/server/stream"
 )
 
@@ -26,6 +27,7 @@ type feedSink struct {
 	hub       *hub.Hub
 	streams   *stream.Manager
 	states    views
+	cached    *statecache.Store
 	devices   *device.Service
 	relations *relation.Service
 	gate      *device.Gate
@@ -48,6 +50,15 @@ func (f *feedSink) Advanced(sessionID uuid.UUID, head int64) {
 
 // Recalled implements feed.Sink.
 func (f *feedSink) Recalled(sessionID uuid.UUID) { f.keeper.Forget(sessionID) }
+
+// Moved implements feed.Mover: the second delete of what is cached, for changes whose node died before the first.
+func (f *feedSink) Moved(ctx context.Context, keys []feed.Key) {
+	cached := make([]state.Key, len(keys))
+	for i, k := range keys {
+		cached[i] = state.Key(k)
+	}
+	f.cached.Forget(ctx, cached)
+}
 
 // StateChanged implements feed.Sink.
 func (f *feedSink) StateChanged(ctx context.Context, userID string, sessionID uuid.UUID) {
@@ -137,6 +148,7 @@ func (f *feedSink) Lost() {
 	if f.roster != nil { // first: the streams ask it
 		f.roster.Lost()
 	}
+	f.cached.Distrust()
 	f.ring.Clear()
 	f.streams.ReloadAll()
 }

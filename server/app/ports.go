@@ -12,9 +12,11 @@ import (
 	"github.com/parley-im/parley/server/cursor"
 	"github.com/parley-im/parley/server/device"
 	"github.com/parley-im/parley/server/message"
+	"github.com/parley-im/parley/server/offline"
 	"github.com/parley-im/parley/server/roster"
 	"github.com/parley-im/parley/server/session"
 	"github.com/parley-im/parley/server/state"
+	"github.com/parley-im/parley/server/statecache"
 	"github.com/parley-im/parley/server/storage"
 	"github.com/parley-im/parley/server/stream"
 	"github.com/parley-im/parley/server/wire"
@@ -92,6 +94,18 @@ func (s streamStarts) Starts(ctx context.Context, asks []stream.Ask) ([]stream.S
 		}
 	}
 	return starts, err
+}
+
+// publisher is committer.Publisher: the delivery path, and the cache of states, whose senders' watermarks moved.
+type publisher struct {
+	*offline.Publisher
+	cached *statecache.Store
+}
+
+// Publish implements committer.Publisher.
+func (p publisher) Publish(entries []message.Entry) {
+	p.cached.Sent(entries)
+	p.Publisher.Publish(entries)
 }
 
 // streamStates is stream.States.

@@ -43,6 +43,8 @@ type Commit struct {
 	Heads         []int64
 	StateUsers    []string
 	StateSessions []uuid.UUID
+	SentUsers     []string // who sent, and where: sending moves the own watermark
+	SentSessions  []uuid.UUID
 	Recalls       []uuid.UUID // sessions in which something was recalled
 }
 
@@ -257,6 +259,7 @@ func (f *Feed) poll(ctx context.Context) error {
 			return err
 		}
 	}
+	f.tellMoved(ctx, b)
 	for _, c := range b.Commits {
 		for i, id := range c.Sessions {
 			f.sink.Advanced(id, c.Heads[i])

@@ -56,6 +56,13 @@ func (t told) StateChanged(_ context.Context, user string, _ uuid.UUID) {
 func (t told) RelationsChanged(_ context.Context, r []feed.Relation) {
 	t.events <- "relation " + r[0].UserID
 }
+func (t told) Moved(_ context.Context, keys []feed.Key) {
+	users := "moved"
+	for _, k := range keys {
+		users += " " + k.UserID
+	}
+	t.events <- users
+}
 func (t told) Lost()                 { t.events <- "lost" }
 func (t told) EpochChanged(e string) { t.events <- "epoch " + e }
 
@@ -85,10 +92,11 @@ func TestFeed(t *testing.T) {
 		{ID: 6, Recalls: []uuid.UUID{{2}}},
 		{ID: 7, Sessions: []uuid.UUID{id}, Heads: []int64{3}},
 		{ID: 8, StateUsers: []string{"told here"}, StateSessions: []uuid.UUID{id}},
-		{ID: 9, StateUsers: []string{"bob"}, StateSessions: []uuid.UUID{id}},
-	}, Relations: []feed.Relation{{Kind: feed.User, UserID: "carol"}}}
+		{ID: 9, StateUsers: []string{"bob"}, StateSessions: []uuid.UUID{id}, SentUsers: []string{"bob", "dave"},
+			SentSessions: []uuid.UUID{id, id}},
+	}, Relations: []feed.Relation{{Kind: feed.User, UserID: "carol"}, {Kind: feed.UserToSession, UserID: "erin", OtherID: id.String()}}}
 	require.Equal(t, "s0", tick())
-	for _, want := range []string{"recalled 2", "advanced 3ns", "state bob", "relation carol"} {
+	for _, want := range []string{"moved told here bob dave erin", "recalled 2", "advanced 3ns", "state bob", "relation carol"} {
 		require.Equal(t, want, <-sink.events)
 	}
 

@@ -10,6 +10,7 @@ import (
 	"github.com/jonboulle/clockwork"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/parley-im/parley/server/breaker"
 	"github.com/parley-im/parley/server/wire"
 )
 
@@ -32,7 +33,8 @@ const (
 // Keeper.mu guards the queue and the sessions to forget; one goroutine (Run) takes from them.
 type Keeper struct {
 	cache   Cache
-	breaker *breaker
+	breaker *breaker.Breaker // nil without a cache
+	log     *slog.Logger
 	clock   clockwork.Clock
 	wake    chan struct{}
 	lost    prometheus.Counter
@@ -48,13 +50,16 @@ type Keeper struct {
 
 // NewKeeper returns a keeper of a cache, which may be nil: then it keeps nothing. reg may be nil.
 func NewKeeper(c Cache, clock clockwork.Clock, log *slog.Logger, reg prometheus.Registerer) *Keeper {
-	k := &Keeper{cache: c, breaker: newBreaker(c, clock, log), clock: clock, wake: make(chan struct{}, 1),
+	k := &Keeper{cache: c, clock: clock, log: log, wake: make(chan struct{}, 1),
 		forget: make(map[uuid.UUID]uint64), lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "parley_cache_appends_lost_total", Help: "Batches that were not written to Redis."})}
+	if c != nil {
+		k.breaker = breaker.New(c.Ping, clock, log, reg)
+	}
 	if reg != nil {
-		reg.MustRegister(k.lost, k.breaker.opened, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_cache_up",
+		reg.MustRegister(k.lost, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_cache_up",
 			Help: "1 while Redis is asked, 0 while PostgreSQL serves everything."}, func() float64 {
-			if k.breaker.allows() {
+			if k.breaker.Allows() {
 				return 1
 			}
 			return 0
@@ -62,6 +67,9 @@ func NewKeeper(c Cache, clock clockwork.Clock, log *slog.Logger, reg prometheus.
 	}
 	return k
 }
+
+// Breaker is the node's one view of whether Redis is to be asked; nil without a cache. Run keeps it probing.
+func (k *Keeper) Breaker() *breaker.Breaker { return k.breaker }
 
 // Committed takes entries that were just committed, in order.
 func (k *Keeper) Committed(entries []*wire.Entry) {
@@ -145,12 +153,11 @@ func (k *Keeper) usable(id uuid.UUID) bool {
 // Run writes until ctx ends. It begins by asking whether the cache is there, and says so.
 func (k *Keeper) Run(ctx context.Context) {
 	if k.cache == nil {
-		k.breaker.log.InfoContext(ctx, "no redis is set; PostgreSQL serves what is not in memory")
+		k.log.InfoContext(ctx, "no redis is set; PostgreSQL serves what is not in memory")
 		return
 	}
-	k.breaker.start(ctx)
 	var probes sync.WaitGroup
-	probes.Go(func() { k.breaker.run(ctx) })
+	probes.Go(func() { k.breaker.Run(ctx) })
 	defer probes.Wait()
 	retry := k.clock.NewTicker(dropRetry)
 	defer retry.Stop()
@@ -191,13 +198,13 @@ func (k *Keeper) once(ctx context.Context) bool {
 			batches = append(batches, b)
 		}
 	}
-	if !k.breaker.allows() {
+	if !k.breaker.Allows() {
 		k.lost.Add(float64(len(batches)))
 		return more
 	}
 	if len(batches) > 0 {
 		err := k.cache.Append(ctx, batches)
-		k.breaker.done(ctx, writes, err)
+		k.breaker.Done(ctx, breaker.Writes, err)
 		if err != nil {
 			k.lost.Add(float64(len(batches)))
 			k.failed = k.clock.Now()
@@ -217,7 +224,7 @@ func (k *Keeper) drop(ctx context.Context, forget map[uuid.UUID]uint64) bool {
 	}
 	early := !k.failed.IsZero() && k.clock.Since(k.failed) <= AppendLateness
 	err := k.cache.Drop(ctx, ids)
-	k.breaker.done(ctx, writes, err)
+	k.breaker.Done(ctx, breaker.Writes, err)
 	if err != nil || early {
 		return false // the ticker tries again
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/parley-im/parley/server/breaker"
 	"github.com/parley-im/parley/server/message"
 	"github.com/parley-im/parley/server/ring"
 	"github.com/parley-im/parley/server/wire"
@@ -211,7 +212,7 @@ func (r *Reader) fromPostgres(ctx context.Context, ranges []message.Range) ([][]
 // fromCache fills out with those of the ranges still missing that the cache has, in one round trip, and returns the leases to
 // repair the others.
 func (r *Reader) fromCache(ctx context.Context, ranges []message.Range, out [][]*wire.Entry) map[int]string {
-	if !r.keeper.breaker.allows() {
+	if !r.keeper.breaker.Allows() {
 		return nil
 	}
 	var ask []message.Range
@@ -225,7 +226,7 @@ func (r *Reader) fromCache(ctx context.Context, ranges []message.Range, out [][]
 		return nil
 	}
 	cached, err := r.keeper.cache.Read(ctx, ask)
-	r.keeper.breaker.done(ctx, reads, err)
+	r.keeper.breaker.Done(ctx, breaker.Reads, err)
 	if err != nil {
 		return nil
 	}

@@ -40,8 +40,8 @@ func newStateMemory() *stateMemory {
 
 func (m *stateMemory) knows(userID string, id uuid.UUID) bool { return userID == "alice" && id == m.id }
 
-func (m *stateMemory) Change(ctx context.Context, userID string, id uuid.UUID, fn func(context.Context, state.Ledger) error) error {
-	return fn(ctx, stateMemoryLedger{m, m.knows(userID, id)})
+func (m *stateMemory) Change(ctx context.Context, _ []state.Key, _ bool, fn func(context.Context, state.Ledger) error) error {
+	return fn(ctx, stateMemoryLedger{m})
 }
 
 func (m *stateMemory) Standing(_ context.Context, userID string, id uuid.UUID) (state.Standing, bool, error) {
@@ -59,7 +59,7 @@ func (m *stateMemory) Unread(context.Context, string) ([]state.View, error) {
 	return []state.View{{SessionID: m.id, Active: true, MarkedUnread: m.standing.MarkedUnread, Unread: m.unread()}}, nil
 }
 
-func (*stateMemory) Exceptions(context.Context, string, []message.Range) ([]state.Exception, error) {
+func (*stateMemory) Kept(context.Context, string, []message.Range) ([]state.Kept, error) {
 	return nil, nil
 }
 
@@ -92,33 +92,34 @@ func (m *stateMemory) NotifyUser(userID, exceptDevice string, _ *parleyv1.Event)
 
 func (*stateMemory) Handled(int64) {}
 
-type stateMemoryLedger struct {
-	*stateMemory
-	found bool
+type stateMemoryLedger struct{ *stateMemory }
+
+func (l stateMemoryLedger) Standing(k state.Key) (state.Standing, state.Hold) {
+	if !l.knows(k.UserID, k.SessionID) {
+		return state.Standing{}, state.Missing
+	}
+	return l.standing, state.Held
 }
 
-func (l stateMemoryLedger) Standing() (state.Standing, bool) { return l.standing, l.found }
-
-func (l stateMemoryLedger) Read(_ context.Context, seqs []int64, _ int64) ([]int64, error) {
-	l.read = append(l.read, seqs...)
-	return seqs, nil
+func (l stateMemoryLedger) Except(_ context.Context, wants []state.Want) ([]state.Found, error) {
+	found := make([]state.Found, len(wants))
+	for i, w := range wants {
+		found[i] = state.Found{Changed: w.Seqs, FirstUnread: l.standing.ReadSeq + 1}
+		if w.Deleted {
+			l.deleted = append(l.deleted, w.Seqs...)
+		} else {
+			l.read = append(l.read, w.Seqs...)
+		}
+	}
+	return found, nil
 }
 
-func (l stateMemoryLedger) Delete(_ context.Context, seqs []int64, _ int64) ([]int64, error) {
-	l.deleted = append(l.deleted, seqs...)
-	return seqs, nil
+func (l stateMemoryLedger) Save(_ context.Context, moves []state.Move, asked []state.Key) (map[state.Key]int64, int64, error) {
+	for _, m := range moves {
+		l.standing = m.After
+	}
+	return map[state.Key]int64{asked[0]: l.unread()}, 1, nil
 }
-
-func (l stateMemoryLedger) FirstUnread(context.Context, []session.Interval) (int64, error) {
-	return l.standing.ReadSeq + 1, nil
-}
-
-func (l stateMemoryLedger) Save(_ context.Context, _, after state.Standing) (unread, commitLogID int64, err error) {
-	l.standing = after
-	return l.unread(), 1, nil
-}
-
-func (l stateMemoryLedger) Unread(context.Context) (int64, error) { return l.unread(), nil }
 
 func newStates(t *testing.T) (*stateMemory, string) {
 	t.Helper()

@@ -1,10 +1,13 @@
 package state_test
 
 import (
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/parley-im/parley/server/dev/testenv"
@@ -94,4 +97,47 @@ func BenchmarkStatesOf(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkMarksTogether is 64 callers at once, each marking one user's own session further, on a database that syncs
+// every commit to disk.
+func BenchmarkMarksTogether(b *testing.B) {
+	const callers = 64
+	w := newWorld(b.Context(), durable(b))
+	users := names(callers)
+	ids := make([]uuid.UUID, callers)
+	for i, user := range users {
+		ids[i] = w.group(b, "ann", user)
+		w.load(b, ids[i], "ann", 2_000)
+	}
+	w.exec(b, `VACUUM ANALYZE`)
+	var left atomic.Int64
+	b.ReportAllocs()
+	b.ResetTimer()
+	left.Store(int64(b.N))
+	var all sync.WaitGroup
+	for i, user := range users {
+		all.Go(func() {
+			for seq := int64(2); left.Add(-1) >= 0; seq++ {
+				if _, err := w.states.MarkReadTo(b.Context(), on(user), ids[i], min(seq, 2_000)); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "marks/s")
+}
+
+// durable returns a pool of the server's usual size on a database whose commits are durable, as PostgreSQL's own settings make them.
+func durable(b *testing.B) *pgxpool.Pool {
+	p := testenv.OwnPostgres(b, nil)
+	config, err := pgxpool.ParseConfig(p.URL())
+	require.NoError(b, err)
+	config.MaxConns = 32
+	pool, err := pgxpool.NewWithConfig(b.Context(), config)
+	require.NoError(b, err)
+	b.Cleanup(pool.Close)
+	return pool
 }

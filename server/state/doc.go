@@ -18,4 +18,14 @@
 //
 // Changes of one (user, session) run one after another under the lock of its row. They hold no other lock that anybody
 // waits for: sends lock a session first and its members' rows then, so a change must not touch the session's lock.
+//
+// Changes are committed in groups: a group's goroutine takes all that waits, with no artificial delay, at most MaxBatch,
+// into one transaction with one row of the commit log. Each change is judged by itself, and a refused one never fails the
+// others. Changes of one key that only move cursors are applied one after the other; one of single messages has its key
+// for itself, so that the number of round trips does not grow with the batch. The transaction locks its rows in the order
+// of Key.Compare and waits for none: a batch that waited with locks in hand could deadlock with a send's batch, which
+// locks its senders' rows in whatever order the planner likes. What is locked waits in a transaction of its own, at most
+// maxAlone at a time. A caller who leaves before that is skipped; later the change happens all the same.
+//
+// Owners: group.mu guards the queue. The goroutine of a group lives while something waits; Close waits for it.
 package state

@@ -14,18 +14,13 @@ import (
 func (s *Service) StatesOf(ctx context.Context, userID string, ranges []message.Range) (
 	func(sessionID uuid.UUID, seq int64, own, countable bool) (read, deleted bool), error,
 ) {
-	// In this order: an exception that is absorbed in between is then covered by the watermark.
-	exceptions, err := s.store.Exceptions(ctx, userID, ranges)
+	kept, err := s.store.Kept(ctx, userID, ranges)
 	if err != nil {
 		return nil, err
 	}
-	views, err := s.store.Views(ctx, userID, sessionsOf(ranges))
-	if err != nil {
-		return nil, err
-	}
-	of := make(map[uuid.UUID]func(int64, bool, bool) (bool, bool), len(views))
-	for _, v := range views {
-		of[v.SessionID] = Of(v, exceptions)
+	of := make(map[uuid.UUID]func(int64, bool, bool) (bool, bool), len(kept))
+	for _, k := range kept {
+		of[k.SessionID] = Of(View{SessionID: k.SessionID, ReadSeq: k.ReadSeq, DeletedToSeq: k.DeletedToSeq}, k.Exceptions)
 	}
 	unknown := Of(View{}, nil)
 	return func(sessionID uuid.UUID, seq int64, own, countable bool) (read, deleted bool) {
@@ -34,16 +29,4 @@ func (s *Service) StatesOf(ctx context.Context, userID string, ranges []message.
 		}
 		return unknown(seq, own, countable)
 	}, nil
-}
-
-func sessionsOf(ranges []message.Range) []uuid.UUID {
-	ids := make([]uuid.UUID, 0, len(ranges))
-	seen := make(map[uuid.UUID]struct{}, len(ranges))
-	for _, r := range ranges {
-		if _, again := seen[r.SessionID]; !again {
-			seen[r.SessionID] = struct{}{}
-			ids = append(ids, r.SessionID)
-		}
-	}
-	return ids
 }

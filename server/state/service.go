@@ -1,21 +1,41 @@
 package state
 
 import (
+	"bytes"
 	"context"
+	"hash/maphash"
+	"strings"
+	"sync"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 	"github.com/parley-im/parley/server/message"
 	"github.com/parley-im/parley/server/session"
 )
 
+// Key is one user's part in one session: what a change locks, and what a cache keeps.
+type Key struct {
+	UserID    string
+	SessionID uuid.UUID
+}
+
+// Compare orders keys by user, then session, bytewise: the order in which rows are locked.
+func (k Key) Compare(o Key) int {
+	if c := strings.Compare(k.UserID, o.UserID); c != 0 {
+		return c
+	}
+	return bytes.Compare(k.SessionID[:], o.SessionID[:])
+}
+
 // Store keeps states. Implemented by storage; safe for concurrent use.
 type Store interface {
-	// Change runs fn in one transaction that holds the lock of the user's row of the session, and commits unless fn
-	// fails, whose errors come back as they are. fn may run again from the start after a lost race, so it must not keep
-	// state from an earlier run.
-	Change(ctx context.Context, userID string, sessionID uuid.UUID, fn func(ctx context.Context, l Ledger) error) error
+	// Change runs fn in one transaction that holds the locks of the keys' rows, and commits unless fn fails, whose errors
+	// come back as they are. The keys ascend and are distinct. It waits for a lock only if told to, which is for a single
+	// key: who waited with other locks in hand could be part of a deadlock. fn may run again from the start after a lost
+	// race, so it must not keep state from an earlier run.
+	Change(ctx context.Context, keys []Key, wait bool, fn func(ctx context.Context, l Ledger) error) error
 	// Standing returns what the user can see of the session; ok is false when there is no such session or the user never
 	// was in it.
 	Standing(ctx context.Context, userID string, sessionID uuid.UUID) (s Standing, ok bool, err error)
@@ -24,9 +44,10 @@ type Store interface {
 	// Unread returns the views of the user's current sessions that have something unread or are flagged as unread,
 	// ascending by session id.
 	Unread(ctx context.Context, userID string) ([]View, error)
-	// Exceptions returns the user's exceptions within the ranges, ascending by session id and seq. The ranges must not
+	// Kept returns what is kept of the user's states in the sessions of the ranges, ascending by session id; sessions that
+	// the user never was in are left out. Of the exceptions it returns at least those within the ranges, which must not
 	// overlap.
-	Exceptions(ctx context.Context, userID string, ranges []message.Range) ([]Exception, error)
+	Kept(ctx context.Context, userID string, ranges []message.Range) ([]Kept, error)
 	// Entries returns the entries of one session within disjoint intervals, ascending by seq, with what decides the user's
 	// state of each. The cursors belong to the same moment; ok is false when there are no entries.
 	Entries(ctx context.Context, userID string, sessionID uuid.UUID, in []session.Interval) (e Entries, ok bool, err error)
@@ -35,25 +56,55 @@ type Store interface {
 	Readers(ctx context.Context, sessionID uuid.UUID, seq int64, after string, maxUsers int) (count int64, users []string, err error)
 }
 
-// Ledger is one user's states of one session inside an open transaction that holds the row's lock. Not safe for
-// concurrent use.
+// Ledger is the states of some keys inside an open transaction that holds their rows' locks. Each method is one round
+// trip, whatever the number of keys. Not safe for concurrent use.
 type Ledger interface {
-	// Standing returns the standing as locked; ok is false when there is no such session or the user never was in it.
-	Standing() (s Standing, ok bool)
-	// Read makes exceptions "read" of those of the entries that are countable and lie above a seq, and returns the seqs
-	// that were not so before. All entries must exist.
-	Read(ctx context.Context, seqs []int64, above int64) (changed []int64, err error)
-	// Delete makes exceptions "read and deleted" of those of the entries that lie above a seq, and returns the seqs that
-	// were not deleted before. All entries must exist.
-	Delete(ctx context.Context, seqs []int64, above int64) (changed []int64, err error)
-	// FirstUnread returns the first entry within disjoint intervals that is countable, not recalled, of another sender and
-	// not read by an exception; 0 means none.
-	FirstUnread(ctx context.Context, in []session.Interval) (seq int64, err error)
-	// Save stores cursors and flag, drops the exceptions that the cursors now cover, and notes the change in the commit
-	// log. It returns the note's id and what is unread afterwards.
-	Save(ctx context.Context, before, after Standing) (unread, commitLogID int64, err error)
-	// Unread returns what is unread now.
-	Unread(ctx context.Context) (int64, error)
+	// Standing returns the standing of one of the keys as locked, and whether there is one.
+	Standing(k Key) (Standing, Hold)
+	// Except makes exceptions, then looks for what is unread; a Found for each Want, in order.
+	Except(ctx context.Context, wants []Want) ([]Found, error)
+	// Save stores cursors and flags, drops the exceptions that the cursors now cover, and notes all of it in one row of
+	// the commit log, whose id it returns; 0 where there was nothing to store. Last it counts what is unread for the keys
+	// that are asked for.
+	Save(ctx context.Context, moves []Move, asked []Key) (unread map[Key]int64, commitLogID int64, err error)
+}
+
+// Hold says what a transaction has of a key.
+type Hold int
+
+// The holds.
+const (
+	Missing Hold = iota // there is no such session, or the user never was in it
+	Held
+	Busy // somebody else has the lock
+)
+
+// Want asks for exceptions of one key: "read", or "read and deleted", of those of the entries that lie above a seq (for
+// "read" only the countable ones). All entries must exist; they ascend. In are disjoint intervals to look for the first
+// unread entry in.
+type Want struct {
+	Key     Key
+	Seqs    []int64
+	Above   int64
+	Deleted bool
+	In      []session.Interval
+}
+
+// Found answers a Want.
+type Found struct {
+	// Changed are the seqs that were not so before, ascending.
+	Changed []int64
+	// FirstUnread is the first entry that is countable, not recalled, of another sender and not read by an exception; 0
+	// means none.
+	FirstUnread int64
+}
+
+// Move is what becomes of one key's cursors.
+type Move struct {
+	Key           Key
+	Before, After Standing
+	// Made is true where exceptions were made.
+	Made bool
 }
 
 // Notifier tells the user's other devices. Both methods never block, cannot fail and are safe for concurrent use.
@@ -68,50 +119,26 @@ type Notifier interface {
 type Service struct {
 	store  Store
 	notify Notifier
+	seed   maphash.Seed
+	groups [groups]group
+	alone  chan struct{} // room for those who wait for a lock
+	size   prometheus.Histogram
+	wg     sync.WaitGroup
 }
 
 // NewService returns the service. States carry no time, so it needs no clock.
 func NewService(store Store, notify Notifier) *Service {
-	return &Service{store: store, notify: notify}
+	s := &Service{store: store, notify: notify, seed: maphash.MakeSeed(), alone: make(chan struct{}, maxAlone),
+		size: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "parley_mark_batch_keys",
+			Help: "States changed per group commit of marks.", Buckets: prometheus.ExponentialBuckets(1, 2, 9)})}
+	for i := range s.groups {
+		s.groups[i].s = s
+	}
+	return s
 }
 
-// change runs rule under the lock. rule moves what after points to and returns the exceptions it made; where neither
-// changed anything, nothing is written and nobody is told.
-func (s *Service) change(ctx context.Context, by session.Actor, sessionID uuid.UUID,
-	rule func(ctx context.Context, l Ledger, after *Standing) (Changes, error),
-) (View, error) {
-	var view View
-	var made Changes
-	var logID int64
-	err := s.store.Change(ctx, by.UserID, sessionID, func(ctx context.Context, l Ledger) error {
-		logID = 0
-		before, ok := l.Standing()
-		if !ok {
-			return session.Unavailable
-		}
-		after := before
-		var err error
-		if made, err = rule(ctx, l, &after); err != nil {
-			return err
-		}
-		var unread int64
-		if made.none() && before.sameCursors(after) {
-			unread, err = l.Unread(ctx)
-		} else {
-			unread, logID, err = l.Save(ctx, before, after)
-		}
-		view = after.view(sessionID, unread)
-		return err
-	})
-	if err != nil {
-		return View{}, err
-	}
-	if logID != 0 {
-		s.notify.NotifyUser(by.UserID, by.DeviceID, Event(view, made))
-		s.notify.Handled(logID)
-	}
-	return view, nil
-}
+// Register adds the service's metrics to a registry.
+func (s *Service) Register(reg prometheus.Registerer) { reg.MustRegister(s.size) }
 
 func (s Standing) sameCursors(o Standing) bool {
 	return s.ReadSeq == o.ReadSeq && s.DeletedToSeq == o.DeletedToSeq && s.MarkedUnread == o.MarkedUnread

@@ -27,6 +27,18 @@ type Exception struct {
 	Deleted   bool
 }
 
+// Kept is what is stored of a user's states in one session, all of it of one moment.
+type Kept struct {
+	SessionID    uuid.UUID
+	ReadSeq      int64
+	DeletedToSeq int64
+	MarkedUnread bool
+	// Exceptions ascend by seq. Those that say no more than the cursors may be left out.
+	Exceptions []Exception
+	// Whole is true where Exceptions are all of them, not only those within the ranges that were asked for.
+	Whole bool
+}
+
 // Standing is what a user can see of a session and has read of it.
 type Standing struct {
 	Visible      session.Visibility

@@ -181,8 +181,12 @@ func (c *OfflineCache) Ping(ctx context.Context) error {
 	return err
 }
 
-// run runs a script n times in one pipeline, and once more with its source where the server does not know it yet.
 func (c *OfflineCache) run(ctx context.Context, s *redis.Script, n int, call func(i int) ([]string, []any), take func(i int, reply any) error) error {
+	return runScript(ctx, c.client, s, n, call, take)
+}
+
+// runScript runs a script n times in one pipeline, and once more with its source where the server does not know it yet.
+func runScript(ctx context.Context, client redis.UniversalClient, s *redis.Script, n int, call func(i int) ([]string, []any), take func(i int, reply any) error) error {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	todo := make([]int, n)
@@ -190,7 +194,7 @@ func (c *OfflineCache) run(ctx context.Context, s *redis.Script, n int, call fun
 		todo[i] = i
 	}
 	for _, whole := range []bool{false, true} {
-		pipe := c.client.Pipeline()
+		pipe := client.Pipeline()
 		cmds := make([]*redis.Cmd, len(todo))
 		for k, i := range todo {
 			ks, args := call(i)

@@ -40,3 +40,6 @@ func (p *pipeline) QueryRow(_ context.Context, sql string, args ...any) pgx.Row 
 type queuedRow struct{}
 
 func (queuedRow) Scan(...any) error { return errQueued }
+
+// last is the query queued last, to say what becomes of its result.
+func (p *pipeline) last() *pgx.QueuedQuery { return p.QueuedQueries[len(p.QueuedQueries)-1] }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/parley-im/parley/gen/sqlc"
 	"github.com/parley-im/parley/server/message"
@@ -16,21 +17,12 @@ import (
 // States implements state.Store.
 type States struct{ *DB }
 
-// Change implements state.Store. The lock and what is read under it travel together; the row stays locked for two round
-// trips and the commit, which matters because the user's own sends wait for it with their session locked.
-func (s States) Change(ctx context.Context, userID string, sessionID uuid.UUID,
-	fn func(ctx context.Context, l state.Ledger) error,
-) error {
+// Change implements state.Store. The locks and what is read under them travel together; the rows stay locked for two or
+// three round trips and the commit, which matters because the users' own sends wait for them with their sessions locked.
+func (s States) Change(ctx context.Context, keys []state.Key, wait bool, fn func(ctx context.Context, l state.Ledger) error) error {
 	return s.InTx(ctx, func(tx pgx.Tx) error {
-		l := &stateLedger{q: s.q, tx: tx, userID: userID, sessionID: sessionID}
-		var batch pgx.Batch
-		batch.Queue(sqlc.StateLock, userID, sessionID)
-		batch.Queue(sqlc.StateStanding, userID, sessionID).QueryRow(func(row pgx.Row) error {
-			var err error
-			l.standing, l.found, err = scanStanding(row)
-			return err
-		})
-		if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+		l := &stateLedger{q: s.q, tx: tx, held: make(map[state.Key]*heldState, len(keys))}
+		if err := l.lock(ctx, keys, wait); err != nil {
 			return err
 		}
 		return fn(ctx, l)
@@ -52,17 +44,21 @@ func scanStanding(row pgx.Row) (st state.Standing, ok bool, err error) {
 	if err != nil {
 		return st, false, err
 	}
-	st = state.Standing{
-		Head: r.LastSeq, Active: r.Active, ReadSeq: r.ReadSeq, DeletedToSeq: r.DeletedToSeq, MarkedUnread: r.MarkedUnread,
-	}
-	for _, v := range r.Visible { // in canonical form: from included, to excluded or infinite
+	st = state.Standing{Visible: intervals(r.Visible), Head: r.LastSeq, Active: r.Active, ReadSeq: r.ReadSeq,
+		DeletedToSeq: r.DeletedToSeq, MarkedUnread: r.MarkedUnread}
+	return st, true, nil
+}
+
+// intervals reads ranges in canonical form: from included, to excluded or infinite.
+func intervals(ranges pgtype.Multirange[pgtype.Range[pgtype.Int8]]) (out session.Visibility) {
+	for _, v := range ranges {
 		i := session.Interval{From: v.Lower.Int64, To: session.Open}
 		if v.Upper.Valid {
 			i.To = v.Upper.Int64 - 1
 		}
-		st.Visible = append(st.Visible, i)
+		out = append(out, i)
 	}
-	return st, true, nil
+	return out
 }
 
 // Views implements state.Store.
@@ -94,21 +90,28 @@ func (s States) Unread(ctx context.Context, userID string) ([]state.View, error)
 	return views, nil
 }
 
-// Exceptions implements state.Store.
-func (s States) Exceptions(ctx context.Context, userID string, ranges []message.Range) ([]state.Exception, error) {
-	arg := sqlc.StateExceptionsParams{UserID: userID}
+// maxWhole is up to how many exceptions of a session Kept returns all; of more, those within the ranges.
+const maxWhole = 500
+
+// Kept implements state.Store.
+func (s States) Kept(ctx context.Context, userID string, ranges []message.Range) ([]state.Kept, error) {
+	arg := sqlc.StateKeptParams{UserID: userID, MaxExceptions: maxWhole}
 	for _, r := range ranges {
 		arg.SessionIds = append(arg.SessionIds, r.SessionID)
 		arg.FromSeqs = append(arg.FromSeqs, r.From)
 		arg.ToSeqs = append(arg.ToSeqs, r.To)
 	}
-	rows, err := s.q.StateExceptions(ctx, s.pool, arg)
+	rows, err := s.q.StateKept(ctx, s.pool, arg)
 	if err != nil {
 		return nil, Fault(err)
 	}
-	out := make([]state.Exception, 0, len(rows))
+	out := make([]state.Kept, 0, len(rows))
 	for _, r := range rows {
-		out = append(out, state.Exception{SessionID: r.SessionID, Seq: r.SeqID, Read: r.IsRead, Deleted: r.IsDelete})
+		k := state.Kept{SessionID: r.SessionID, ReadSeq: r.ReadSeq, DeletedToSeq: r.DeletedToSeq, MarkedUnread: r.MarkedUnread, Whole: r.IsWhole}
+		for i, seq := range r.Seqs {
+			k.Exceptions = append(k.Exceptions, state.Exception{SessionID: r.SessionID, Seq: seq, Read: r.Reads[i], Deleted: r.Deletes[i]})
+		}
+		out = append(out, k)
 	}
 	return out, nil
 }

@@ -1,0 +1,137 @@
+package statecache_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"reflect"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/parley-im/parley/server/dev/testenv"
+)
+
+// Redis is flushed, killed and muted while two nodes mark and read. On its own node every answered mark is read at once,
+// whatever Redis does; and when it is well again, both nodes read what PostgreSQL has within five seconds.
+func TestReadingsAreRightWhateverHappensToRedis(t *testing.T) {
+	own := testenv.OwnRedis(t, nil)
+	w := newWorld(t, "e1", 8, 50)
+	nodes := []*node{w.node(t, own.TCPURL(), options{feed: true}), w.node(t, own.TCPURL(), options{feed: true})}
+
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	for i, user := range w.users {
+		all.Go(func() {
+			random, n := rand.New(rand.NewPCG(3, uint64(i))), nodes[i%2]
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				id, seq := w.sessions[random.IntN(len(w.sessions))], random.Int64N(head)+1
+				nodes[(i+1)%2].read(t, user, id)
+				if err := n.mark(t.Context(), user, id, seq); err != nil {
+					t.Error(err)
+					return
+				}
+				if got := n.read(t, user, id)[id].ReadSeq; got < seq {
+					t.Errorf("read up to %d after a mark of %d was answered", got, seq)
+				}
+			}
+		})
+	}
+	hits := func() int { return nodes[0].outcomes(t, "reads")["hit"] }
+	warm := func() {
+		before := hits()
+		require.Eventually(t, func() bool { return hits() > before+20 }, 30*time.Second, 10*time.Millisecond)
+	}
+	leftAlone := func() {
+		before := nodes[0].outcomes(t, "deletes")["skipped"]
+		require.Eventually(t, func() bool {
+			return nodes[0].outcomes(t, "deletes")["skipped"] > before+10
+		}, 30*time.Second, 10*time.Millisecond)
+	}
+	warm()
+	require.NoError(t, nodes[0].client.FlushAll(t.Context()).Err())
+	warm()
+	require.NoError(t, own.Kill())
+	leftAlone()
+	require.NoError(t, own.Restart(t.Context()))
+	warm()
+	require.NoError(t, own.Pause())
+	leftAlone()
+	require.NoError(t, own.Resume())
+	warm()
+	close(stop)
+	all.Wait()
+	for _, n := range nodes {
+		require.Eventually(t, func() bool {
+			differing, _ := n.differing(t)
+			return differing == 0
+		}, 5*time.Second, 50*time.Millisecond)
+	}
+}
+
+// A delete that fails while Redis is not yet left alone is tried again, and until it has succeeded the node does not use
+// the cache for the key.
+func TestAFailedDeleteIsTriedAgain(t *testing.T) {
+	url, epoch := testenv.Redis(t)
+	w := newWorld(t, epoch, 1, 2)
+	var mu sync.Mutex
+	broken := false
+	slow := throughProxy(t, url, func([]byte) {
+		mu.Lock()
+		hold := broken
+		broken = false
+		mu.Unlock()
+		if hold {
+			time.Sleep(time.Second) //nolint:forbidigo // longer than any call waits
+		}
+	})
+	n, other := w.node(t, slow, options{}), w.node(t, url, options{})
+	id := w.sessions[0]
+	time.Sleep(5 * time.Millisecond) //nolint:forbidigo // a node trusts nothing that is as old as itself
+	n.read(t, w.users[0], w.sessions...)
+	require.Zero(t, other.read(t, w.users[0], id)[id].ReadSeq)
+
+	mu.Lock()
+	broken = true
+	mu.Unlock()
+	require.NoError(t, n.mark(t.Context(), w.users[0], id, 7))
+	require.Equal(t, 1, n.outcomes(t, "deletes")["failed"])
+	require.EqualValues(t, 7, n.read(t, w.users[0], id)[id].ReadSeq)
+	require.Eventually(t, func() bool {
+		return other.read(t, w.users[0], id)[id].ReadSeq == 7
+	}, 5*time.Second, 5*time.Millisecond, "no feed runs: only the repeated delete can tell the other node")
+	require.Equal(t, 1, n.outcomes(t, "deletes")["done"])
+}
+
+// What a key costs Redis, for the documentation.
+func TestMemoryPerKey(t *testing.T) {
+	url, epoch := testenv.Redis(t)
+	w := newWorld(t, epoch, 1, 4)
+	n := w.node(t, url, options{})
+	for i, exceptions := range []int{0, 10, 100, 501} {
+		w.exec(t, `INSERT INTO msg_state (user_id, session_id, seq_id, msg_id, is_read)
+			SELECT $1, $2, 2 * n - 1, gen_random_uuid(), true FROM generate_series(1, $3::bigint) n`, w.users[0], w.sessions[i], exceptions)
+	}
+	got := n.read(t, w.users[0], w.sessions...)
+	again := n.read(t, w.users[0], w.sessions...)
+	require.True(t, reflect.DeepEqual(got, again), "what is read from the cache is what was read from PostgreSQL")
+	require.Equal(t, 1, n.outcomes(t, "reads")["bypass"], "a session with too many exceptions is not kept")
+	var bytes []int64
+	for _, id := range w.sessions {
+		keys, err := n.client.Keys(context.Background(), "state1:"+id.String()+":*").Result()
+		require.NoError(t, err)
+		require.Len(t, keys, 1)
+		used, err := n.client.MemoryUsage(context.Background(), keys[0]).Result()
+		require.NoError(t, err)
+		t.Log(len(keys[0]), "bytes of key,", used, "in all")
+		bytes = append(bytes, used)
+	}
+	require.Less(t, bytes[0], int64(300))
+	require.Less(t, bytes[2], int64(1000))
+}
