@@ -44,7 +44,7 @@ func TestReturningDevices(t *testing.T) {
 					require.LessOrEqual(t, warm["StartList"], devices)
 					if warm["MessageListRanges"] == 0 {
 						require.LessOrEqual(t, redis.round, devices*(pages+1)) // nothing was repaired: these are readings
-						break // one statement for each device at most, and that for several of them
+						break                                                  // one statement for each device at most, and that for several of them
 					}
 					// A Redis that did not answer in time is passed over: on a machine that is that busy, again, with fewer.
 					require.Less(t, try, 6, "Redis has not served a pass")
