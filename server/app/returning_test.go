@@ -40,11 +40,11 @@ func TestReturningDevices(t *testing.T) {
 					require.Equal(t, devices*sessions*unread, w.allBack(devices))
 					warm, redis := w.pg.take(), w.redis.take()
 					t.Logf("warm: PostgreSQL %v, Redis %+v", warm, redis)
-					require.LessOrEqual(t, redis.round, devices*(pages+1))
 					onlyExpected(t, warm)
 					require.LessOrEqual(t, warm["StartList"], devices)
 					if warm["MessageListRanges"] == 0 {
-						break // one statement for each device at most, and that for several of them
+						require.LessOrEqual(t, redis.round, devices*(pages+1)) // nothing was repaired: these are readings
+						break                                                  // one statement for each device at most, and that for several of them
 					}
 					// A Redis that did not answer in time is passed over: on a machine that is that busy, again, with fewer.
 					require.Less(t, try, 6, "Redis has not served a pass")

@@ -18,8 +18,6 @@ const (
 	// maxAskFlights is how many such statements are under way at the same time: enough to keep PostgreSQL busy, few
 	// enough to leave it to the senders.
 	maxAskFlights = 3
-	// MaxAsksWaiting is how many devices may wait for their turn; more are refused with OVERLOADED.
-	MaxAsksWaiting = 16_384
 	// askTimeout bounds one statement.
 	askTimeout = 10 * time.Second
 )
@@ -29,6 +27,7 @@ const (
 // without failing the others. Flights are goroutines of arrivals; close waits for them.
 type arrivals struct {
 	starter Starter
+	most    int           // devices that may wait; more are refused
 	spread  time.Duration // over which refused devices are asked to come back
 	metrics *Metrics
 	wg      sync.WaitGroup
@@ -72,7 +71,7 @@ func (a *arrivals) put(w *arrival) error {
 	switch {
 	case a.closed:
 		return comeBack(refusal.ShuttingDown, "This node is going down; reconnect and resume.", 0, a.spread)
-	case len(a.waiting) >= MaxAsksWaiting:
+	case len(a.waiting) >= a.most:
 		return comeBack(refusal.Overloaded, "Too many devices come back at once; reconnect and resume later.", time.Second, a.spread)
 	}
 	a.waiting = append(a.waiting, w)

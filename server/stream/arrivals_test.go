@@ -59,15 +59,28 @@ func pull(ctx context.Context, w *world, from, n int) func() []error {
 	return func() []error { wg.Wait(); return errs }
 }
 
+// busy makes three devices come one after another, each in a statement of its own that the gate holds back: nobody waits
+// for others without need.
+func busy(t *testing.T, w *world, g *gate) func() []error {
+	var all []func() []error
+	for i := range 3 {
+		all = append(all, pull(t.Context(), w, i, 1))
+		<-g.started
+	}
+	return func() (errs []error) {
+		for _, each := range all {
+			errs = append(errs, each()...)
+		}
+		return errs
+	}
+}
+
 // A storm of devices is answered by few statements of bounded size, few of them at a time.
 func TestReturningDevicesShareStatements(t *testing.T) {
 	w := newWorld(t, stream.Config{})
 	g := newGate()
 	w.starts = g.pass
-	first := pull(t.Context(), w, 0, 3)
-	for range 3 {
-		<-g.started // nobody waits for others without need
-	}
+	first := busy(t, w, g)
 	rest := pull(t.Context(), w, 3, 640)
 	require.Eventually(t, func() bool { return w.mgr.StartsWaiting() == 640 }, 10*time.Second, time.Millisecond)
 	close(g.open)
@@ -88,10 +101,7 @@ func TestReturningDevicesMayLeave(t *testing.T) {
 	w := newWorld(t, stream.Config{})
 	g := newGate()
 	w.starts = g.pass
-	busy := pull(t.Context(), w, 0, 3)
-	for range 3 {
-		<-g.started
-	}
+	first := busy(t, w, g)
 	ctx, leave := context.WithCancel(t.Context())
 	gone := pull(ctx, w, 100, 10)
 	stay := pull(t.Context(), w, 200, 10)
@@ -101,7 +111,7 @@ func TestReturningDevicesMayLeave(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 	}
 	close(g.open)
-	require.NoError(t, errors.Join(busy()...))
+	require.NoError(t, errors.Join(first()...))
 	require.NoError(t, errors.Join(stay()...))
 	total := 0
 	for _, n := range g.batches {
@@ -112,15 +122,12 @@ func TestReturningDevicesMayLeave(t *testing.T) {
 
 // Past the bound devices are told to come back, each after a time of its own, and those that wait are served.
 func TestReconnectStormIsRefusedPastTheBound(t *testing.T) {
-	w := newWorld(t, stream.Config{})
+	w := newWorld(t, stream.Config{Arrivals: 200})
 	g := newGate()
 	w.starts = g.pass
-	busy := pull(t.Context(), w, 0, 3)
-	for range 3 {
-		<-g.started
-	}
-	waiting := pull(t.Context(), w, 3, stream.MaxAsksWaiting)
-	require.Eventually(t, func() bool { return w.mgr.StartsWaiting() == stream.MaxAsksWaiting }, 20*time.Second, time.Millisecond)
+	first := busy(t, w, g)
+	waiting := pull(t.Context(), w, 3, 200)
+	require.Eventually(t, func() bool { return w.mgr.StartsWaiting() == 200 }, 20*time.Second, time.Millisecond)
 	for _, err := range pull(t.Context(), w, 100_000, 20)() {
 		var e *refusal.Error
 		require.ErrorAs(t, err, &e)
@@ -128,7 +135,7 @@ func TestReconnectStormIsRefusedPastTheBound(t *testing.T) {
 		require.NotEmpty(t, e.Meta["retry_after_ms"])
 	}
 	close(g.open)
-	require.NoError(t, errors.Join(busy()...))
+	require.NoError(t, errors.Join(first()...))
 	require.NoError(t, errors.Join(waiting()...))
 }
 
@@ -155,14 +162,11 @@ func TestOneDeviceDoesNotFailTheOthers(t *testing.T) {
 		}
 		return nil
 	}
-	busy := pull(t.Context(), w, 0, 3)
-	for range 3 {
-		<-g.started
-	}
+	first := busy(t, w, g)
 	many := pull(t.Context(), w, 100, 30)
 	require.Eventually(t, func() bool { return w.mgr.StartsWaiting() == 30 }, 10*time.Second, time.Millisecond)
 	close(g.open)
-	require.NoError(t, errors.Join(busy()...))
+	require.NoError(t, errors.Join(first()...))
 	for i, err := range many() {
 		require.Equal(t, i == 5, err != nil, "%d: %v", i, err)
 	}

@@ -19,7 +19,7 @@
 // # Coming back
 //
 // A device that opens a stream costs PostgreSQL one statement at most, shared with those that open one at the same time
-// (arrivals, which is also where a reconnect storm queues, and is refused past MaxAsksWaiting). It tells what the device
+// (arrivals, which is also where a reconnect storm queues, and is refused past Config.Arrivals). It tells what the device
 // is, where it stands in each session, what is unread, and the user's states: the snapshot that the backlog's entries are
 // shown with. That the device is online is noted behind.
 //

@@ -24,6 +24,9 @@ type Config struct {
 	RoamBacklog int64
 	// Pulls is how many streams may read backlog at the same time; 16 by default. Others wait their turn.
 	Pulls int64
+	// Arrivals is how many devices may wait to be told where they stand; 16,384 by default. More are refused with
+	// OVERLOADED.
+	Arrivals int
 	// ReconnectSpread is the time over which devices are asked to come back after a shutdown; 5 s by default.
 	ReconnectSpread time.Duration
 }
@@ -37,6 +40,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Pulls <= 0 {
 		c.Pulls = 16
+	}
+	if c.Arrivals <= 0 {
+		c.Arrivals = 16_384
 	}
 	if c.ReconnectSpread <= 0 {
 		c.ReconnectSpread = 5 * time.Second
@@ -94,7 +100,7 @@ func NewManager(cfg Config, p Ports) *Manager {
 	cfg = cfg.withDefaults()
 	m := &Manager{cfg: cfg, hub: p.Hub, sessions: p.Sessions, devices: p.Devices, reader: p.Reader, states: p.States,
 		epoch: p.Epoch, clock: p.Clock, log: p.Log, metrics: p.Metrics, pulls: semaphore.NewWeighted(cfg.Pulls),
-		live: make(map[deviceKey]*entry), arrivals: &arrivals{starter: p.Starter, spread: cfg.ReconnectSpread, metrics: p.Metrics}}
+		live: make(map[deviceKey]*entry), arrivals: &arrivals{starter: p.Starter, most: cfg.Arrivals, spread: cfg.ReconnectSpread, metrics: p.Metrics}}
 	m.metrics.observe(m)
 	return m
 }
