@@ -1,0 +1,251 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/parley-im/parley/bench/check"
+	"github.com/parley-im/parley/bench/limit"
+	"github.com/parley-im/parley/bench/load"
+	"github.com/parley-im/parley/bench/report"
+	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
+)
+
+const (
+	// fanSenders send to the group of W2. They are not online, so that every device gets every message.
+	fanSenders = 4
+	// fanWindow is how many deliveries may be outstanding: enough that the server never waits for a sender, few enough that
+	// it does not spend its time on messages whose turn to be delivered is far off.
+	fanWindow = 256_000
+	// fanBatch is the largest number of messages in one call.
+	fanBatch = 64
+)
+
+// crowd is W2's part: one group whose members are online.
+type crowd struct {
+	b       *Bench
+	senders []actor
+	members []actor
+	session string
+	ledger  check.Ledger
+}
+
+// w2: one group of online devices, saturated and paced. The limit is a bare TCP server that writes the same bytes to as
+// many sockets.
+func (b *Bench) w2(ctx context.Context) error {
+	for _, p := range b.cfg.Scale.Groups {
+		if err := PrepareDescriptors(p.Devices + 500); err != nil {
+			return err
+		}
+		c, err := b.newCrowd(ctx, p.Devices)
+		if err != nil {
+			return err
+		}
+		for run := range b.cfg.Runs {
+			if err := c.run(ctx, run+1, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (b *Bench) newCrowd(ctx context.Context, n int) (*crowd, error) {
+	b.say("W2: making a group of %d", n)
+	actors, err := b.actors(ctx, n+fanSenders)
+	if err != nil {
+		return nil, err
+	}
+	c := &crowd{b: b, senders: actors[:fanSenders], members: actors[fanSenders:]}
+	caller := load.NewCaller(b.stack.Addr())
+	defer caller.Close()
+	// A group holds 10,000, senders and all.
+	if len(actors) > maxMembers {
+		c.members = actors[fanSenders:maxMembers]
+	}
+	id, head, err := group(ctx, caller, actors[0], append(actors[1:fanSenders:fanSenders], c.members...))
+	if err != nil {
+		return nil, err
+	}
+	c.session = id
+	c.ledger.Start(id, head)
+	return c, nil
+}
+
+// maxMembers is how many members a group may have.
+const maxMembers = 10_000
+
+// source makes one message for every device, count times, stamped with a time. It is called by one goroutine at a time
+// for each who.
+type source func(ctx context.Context, who, count int, stamp time.Time) error
+
+func (c *crowd) run(ctx context.Context, run int, p Paced) error {
+	sat := report.Result{Workload: "W2", Case: fmt.Sprintf("%d devices, saturated", p.Devices), Run: run, Unit: "deliveries/s"}
+	paced := report.Result{Workload: "W2", Case: fmt.Sprintf("%d devices, %g messages/s", p.Devices, p.PerSec), Run: run}
+	var curve []report.Result
+	if run == 1 && c.b.cfg.Curves {
+		for _, part := range parts {
+			curve = append(curve, report.Result{Workload: "W2", Case: fmt.Sprintf("%d devices at %.0f %%", p.Devices, 100*part), Run: run,
+				Unit: "deliveries/s"})
+		}
+	}
+	if err := c.parley(ctx, p, &sat, &paced, curve); err != nil {
+		return err
+	}
+	if err := c.bare(ctx, p, &sat, &paced); err != nil {
+		return err
+	}
+	c.b.add(sat)
+	paced.Extra["deliveries_per_s"] = paced.Rate
+	paced.ByLatency()
+	c.b.add(paced)
+	if len(curve) > 0 {
+		line := report.Curve{Name: fmt.Sprintf("W2: %d devices", p.Devices), Unit: "deliveries/s"}
+		for _, r := range curve {
+			c.b.add(r)
+			line.Points = append(line.Points, report.Point{Rate: r.Rate, Latency: r.Latency})
+		}
+		c.b.report.Curves = append(c.b.report.Curves, line)
+	}
+	return nil
+}
+
+// parley measures the server.
+func (c *crowd) parley(ctx context.Context, p Paced, sat, paced *report.Result, curve []report.Result) error {
+	head := c.ledger.Head(c.session)
+	f, err := c.b.online(ctx, c.b.stack.Addr(), len(c.members), false, func(i int) opening {
+		return opening{token: c.members[i].token, cursors: []*parleyv1.Cursor{{SessionId: c.session, Seq: head}}}
+	})
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	senders := make([]*sender, fanSenders)
+	for i, a := range c.senders {
+		senders[i] = newSender(a, c.b.stack.Addr(), &c.ledger, fanBatch)
+		defer senders[i].caller.Close()
+	}
+	pick := func() string { return c.session }
+	send := func(ctx context.Context, who, count int, stamp time.Time) error {
+		_, err := senders[who].send(ctx, count, stamp, pick)
+		return err
+	}
+	measure := func(r *report.Result, perSec float64) error {
+		if err := f.drive(ctx, send, fanSenders, perSec, c.b.stack.PIDs.Server, r, false); err != nil {
+			return err
+		}
+		head := c.ledger.Head(c.session)
+		if wrong, said := c.ledger.Settle(); wrong > 0 {
+			r.Failed += int64(wrong)
+			r.Problems = append(r.Problems, strings.Join(said, "; "))
+		}
+		return f.settle(ctx, func(int) (string, int64) { return c.session, head }, r)
+	}
+	if err := measure(sat, 0); err != nil {
+		return err
+	}
+	if err := measure(paced, p.PerSec); err != nil {
+		return err
+	}
+	for i := range curve {
+		if err := measure(&curve[i], parts[i]*sat.Rate/float64(p.Devices)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bare measures the limit.
+func (c *crowd) bare(ctx context.Context, p Paced, sat, paced *report.Result) error {
+	return c.b.bareFan(ctx, len(c.members), func(f *fleet, send source, pid int) error {
+		head := func(int) (string, int64) { return limit.FanSession, f.sent.Load() }
+		if err := f.drive(ctx, send, 1, 0, pid, sat, true); err != nil {
+			return err
+		}
+		if err := f.settle(ctx, head, sat); err != nil {
+			return err
+		}
+		if err := f.drive(ctx, send, 1, p.PerSec, pid, paced, true); err != nil {
+			return err
+		}
+		return f.settle(ctx, head, paced)
+	})
+}
+
+// bareFan starts the bare TCP server and n devices that read from it, and calls f.
+func (b *Bench) bareFan(ctx context.Context, n int, measure func(f *fleet, send source, pid int) error) (err error) {
+	server, err := limit.Start(ctx, []string{b.stack.Program(), limit.Command, limit.Fan})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.Stop()) }()
+	f, err := b.online(ctx, server.Addr, n, false, func(int) opening {
+		return opening{cursors: []*parleyv1.Cursor{{SessionId: limit.FanSession}}}
+	})
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	return measure(f, func(_ context.Context, _, count int, stamp time.Time) error { return server.Write(count, stamp) }, server.PID)
+}
+
+// drive makes messages and measures their deliveries: as many as the fleet takes, or perSec, each stamped with when it was
+// due. The figures go into the result, those of a bare server into its limit.
+func (f *fleet) drive(ctx context.Context, send source, senders int, perSec float64, server int, r *report.Result, bare bool) error {
+	var fail failures
+	var stop atomic.Bool
+	var slot atomic.Int64
+	began := time.Now()
+	base := f.received() - f.sent.Load()*int64(len(f.devices))
+	window := max(4, fanWindow/int64(len(f.devices)))
+	batch := int(min(fanBatch, max(1, window/int64(2*senders))))
+	var all sync.WaitGroup
+	one := func(who, count int, at time.Time) {
+		f.sent.Add(int64(count))
+		if err := send(ctx, who, count, at); err != nil && ctx.Err() == nil {
+			fail.add(int64(count), err)
+			_ = pause(ctx, 50*time.Millisecond) // not to fail a thousand times over
+		}
+	}
+	for who := range senders {
+		all.Go(func() {
+			for !stop.Load() && ctx.Err() == nil {
+				if perSec == 0 {
+					outstanding := f.sent.Load() - (f.received()-base)/int64(len(f.devices))
+					if outstanding+int64(batch) > window {
+						_ = pause(ctx, 300*time.Microsecond)
+						continue
+					}
+					one(who, batch, time.Now())
+					continue
+				}
+				at := began.Add(time.Duration(float64(slot.Add(1)-1) / perSec * float64(time.Second)))
+				for time.Until(at) > 0 && !stop.Load() && pause(ctx, min(time.Until(at), 100*time.Millisecond)) == nil {
+				}
+				if !stop.Load() {
+					one(who, 1, at)
+				}
+			}
+		})
+	}
+	got, err := f.measure(ctx, server)
+	stop.Store(true)
+	all.Wait()
+	if err != nil {
+		return err
+	}
+	fail.into(r)
+	if bare {
+		r.Limit, r.LimitLatency, r.LimitCPU = got.rate, got.latency, got.cpu
+		return nil
+	}
+	r.Rate, r.Latency, r.CPU, r.Operations = got.rate, got.latency, got.cpu, got.count
+	r.Extra = map[string]float64{"entries_per_response": got.perSend, "bytes_per_delivery": got.bytes,
+		"messages_per_s": got.rate / float64(len(f.devices))}
+	return nil
+}
