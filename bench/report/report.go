@@ -48,6 +48,8 @@ type Result struct {
 	Case     string `json:"case"`
 	Run      int    `json:"run"`
 	Runs     int    `json:"runs,omitempty"`
+	// Stage says what was stored (W6).
+	Stage string `json:"stage,omitempty"`
 	// Rate is the figure of the case, in Unit: what was done per second or, where LowerIsBetter, how long something took or
 	// how much a device takes. Limit is the same of the bare program, in the same run.
 	Unit          string  `json:"unit"`

@@ -89,6 +89,7 @@ type Bench struct {
 	prefix string // of the users' ids: each call of the bench has its own
 	serial int
 	report *report.Report
+	prove  sync.Mutex // guards a result that several goroutines prove at the same time
 }
 
 // New makes a bench whose results go to rep.
@@ -104,7 +105,7 @@ var Names = []string{"W1", "W2", "W3", "W4", "W5", "W6"}
 // Run runs one workload. An error means that it could not be measured; that it was measured and something was wrong is in
 // the report.
 func (b *Bench) Run(ctx context.Context, name string) error {
-	all := map[string]func(context.Context) error{"W1": b.w1, "W2": b.w2}
+	all := map[string]func(context.Context) error{"W1": b.w1, "W2": b.w2, "W3": b.w3, "W4": b.w4, "W5": b.w5, "W6": b.w6}
 	run := all[strings.ToUpper(name)]
 	if run == nil {
 		return fmt.Errorf("there is no workload %s; there are %s", name, strings.Join(Names, ", "))

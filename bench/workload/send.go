@@ -30,6 +30,8 @@ type sender struct {
 	caller *load.Caller
 	ledger *check.Ledger
 	items  []*parleyv1.SendMessageRequest
+	// answered, when set, is told of each answer, as the ledger is.
+	answered func(session string, seq int64)
 }
 
 func newSender(a actor, addr string, ledger *check.Ledger, batch int) *sender {
@@ -57,7 +59,7 @@ func (s *sender) send(ctx context.Context, n int, stamp time.Time, pick func() s
 		if err := s.caller.Call(ctx, s.token, "MessageService/SendMessage", s.items[0], &res); err != nil {
 			return 1, err
 		}
-		s.ledger.Answered(res.GetSessionId(), res.GetSeq())
+		s.note(&res)
 		return 0, nil
 	}
 	var res parleyv1.SendMessagesResponse
@@ -66,7 +68,7 @@ func (s *sender) send(ctx context.Context, n int, stamp time.Time, pick func() s
 	}
 	for _, r := range res.GetResults() {
 		if sent := r.GetSent(); sent != nil {
-			s.ledger.Answered(sent.GetSessionId(), sent.GetSeq())
+			s.note(sent)
 			continue
 		}
 		failed++
@@ -77,6 +79,13 @@ func (s *sender) send(ctx context.Context, n int, stamp time.Time, pick func() s
 		err = errors.Join(err, fmt.Errorf("%d answers for %d messages", got, n))
 	}
 	return failed, err
+}
+
+func (s *sender) note(sent *parleyv1.SendMessageResponse) {
+	s.ledger.Answered(sent.GetSessionId(), sent.GetSeq())
+	if s.answered != nil {
+		s.answered(sent.GetSessionId(), sent.GetSeq())
+	}
 }
 
 // sending is W1's part: devices that send to sessions that all of them are in.
@@ -90,7 +99,7 @@ type sending struct {
 // newSending makes the devices and the sessions.
 func (b *Bench) newSending(ctx context.Context) (*sending, error) {
 	sc := b.cfg.Scale
-	b.say("W1: making %d sessions of %d members", sc.Sessions, sc.Senders)
+	b.say("making %d sessions of %d members", sc.Sessions, sc.Senders)
 	senders, err := b.actors(ctx, sc.Senders)
 	if err != nil {
 		return nil, err

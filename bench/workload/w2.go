@@ -136,7 +136,7 @@ func (c *crowd) parley(ctx context.Context, p Paced, sat, paced *report.Result, 
 		return err
 	}
 	measure := func(r *report.Result, perSec float64) error {
-		if err := f.drive(ctx, send, fanSenders, perSec, c.b.stack.PIDs.Server, r, false); err != nil {
+		if err := f.drive(ctx, drive{send: send, senders: fanSenders, batch: fanBatch, perSec: perSec, server: c.b.stack.PIDs.Server}, r); err != nil {
 			return err
 		}
 		head := c.ledger.Head(c.session)
@@ -164,13 +164,13 @@ func (c *crowd) parley(ctx context.Context, p Paced, sat, paced *report.Result, 
 func (c *crowd) bare(ctx context.Context, p Paced, sat, paced *report.Result) error {
 	return c.b.bareFan(ctx, len(c.members), func(f *fleet, send source, pid int) error {
 		head := func(int) (string, int64) { return limit.FanSession, f.sent.Load() }
-		if err := f.drive(ctx, send, 1, 0, pid, sat, true); err != nil {
+		if err := f.drive(ctx, drive{send: send, senders: 1, batch: fanBatch, server: pid, bare: true}, sat); err != nil {
 			return err
 		}
 		if err := f.settle(ctx, head, sat); err != nil {
 			return err
 		}
-		if err := f.drive(ctx, send, 1, p.PerSec, pid, paced, true); err != nil {
+		if err := f.drive(ctx, drive{send: send, senders: 1, perSec: p.PerSec, server: pid, bare: true}, paced); err != nil {
 			return err
 		}
 		return f.settle(ctx, head, paced)
@@ -194,53 +194,43 @@ func (b *Bench) bareFan(ctx context.Context, n int, measure func(f *fleet, send 
 	return measure(f, func(_ context.Context, _, count int, stamp time.Time) error { return server.Write(count, stamp) }, server.PID)
 }
 
-// drive makes messages and measures their deliveries: as many as the fleet takes, or perSec, each stamped with when it was
-// due. The figures go into the result, those of a bare server into its limit.
-func (f *fleet) drive(ctx context.Context, send source, senders int, perSec float64, server int, r *report.Result, bare bool) error {
+// drive says how messages are made: as many as the fleet takes, or perSec, each stamped with when it was due.
+type drive struct {
+	send    source
+	senders int
+	batch   int // the most in one call
+	perSec  float64
+	server  int  // the process that delivers
+	bare    bool // it is the bare server: the figures are a limit
+}
+
+// drive makes messages and measures their deliveries.
+func (f *fleet) drive(ctx context.Context, d drive, r *report.Result) error {
 	var fail failures
 	var stop atomic.Bool
-	var slot atomic.Int64
-	began := time.Now()
-	base := f.received() - f.sent.Load()*int64(len(f.devices))
-	window := max(4, fanWindow/int64(len(f.devices)))
-	batch := int(min(fanBatch, max(1, window/int64(2*senders))))
 	var all sync.WaitGroup
 	one := func(who, count int, at time.Time) {
 		f.sent.Add(int64(count))
-		if err := send(ctx, who, count, at); err != nil && ctx.Err() == nil {
+		if err := d.send(ctx, who, count, at); err != nil && ctx.Err() == nil {
 			fail.add(int64(count), err)
 			_ = pause(ctx, 50*time.Millisecond) // not to fail a thousand times over
 		}
 	}
-	for who := range senders {
-		all.Go(func() {
-			for !stop.Load() && ctx.Err() == nil {
-				if perSec == 0 {
-					outstanding := f.sent.Load() - (f.received()-base)/int64(len(f.devices))
-					if outstanding+int64(batch) > window {
-						_ = pause(ctx, 300*time.Microsecond)
-						continue
-					}
-					one(who, batch, time.Now())
-					continue
-				}
-				at := began.Add(time.Duration(float64(slot.Add(1)-1) / perSec * float64(time.Second)))
-				for time.Until(at) > 0 && !stop.Load() && pause(ctx, min(time.Until(at), 100*time.Millisecond)) == nil {
-				}
-				if !stop.Load() {
-					one(who, 1, at)
-				}
-			}
-		})
+	begin := f.saturate(d, one, &stop)
+	if d.perSec > 0 {
+		begin = f.pace(d, one, &stop)
 	}
-	got, err := f.measure(ctx, server)
+	for who := range d.senders {
+		all.Go(func() { begin(ctx, who) })
+	}
+	got, err := f.measure(ctx, d.server)
 	stop.Store(true)
 	all.Wait()
 	if err != nil {
 		return err
 	}
 	fail.into(r)
-	if bare {
+	if d.bare {
 		r.Limit, r.LimitLatency, r.LimitCPU = got.rate, got.latency, got.cpu
 		return nil
 	}
@@ -248,4 +238,39 @@ func (f *fleet) drive(ctx context.Context, send source, senders int, perSec floa
 	r.Extra = map[string]float64{"entries_per_response": got.perSend, "bytes_per_delivery": got.bytes,
 		"messages_per_s": got.rate / float64(len(f.devices))}
 	return nil
+}
+
+// saturate makes messages while no more than the window of deliveries is outstanding.
+func (f *fleet) saturate(d drive, one func(who, count int, at time.Time), stop *atomic.Bool) func(ctx context.Context, who int) {
+	devices := int64(len(f.devices))
+	base := f.received() - f.sent.Load()*devices
+	window := max(4, fanWindow/devices)
+	batch := min(int64(d.batch), max(1, window/int64(2*d.senders)))
+	return func(ctx context.Context, who int) {
+		for !stop.Load() && ctx.Err() == nil {
+			if f.sent.Load()-(f.received()-base)/devices+batch > window {
+				_ = pause(ctx, 300*time.Microsecond)
+				continue
+			}
+			one(who, int(batch), time.Now())
+		}
+	}
+}
+
+// pace makes messages at a rate, whether or not the ones before have arrived.
+func (f *fleet) pace(d drive, one func(who, count int, at time.Time), stop *atomic.Bool) func(ctx context.Context, who int) {
+	var slot atomic.Int64
+	began := time.Now()
+	return func(ctx context.Context, who int) {
+		for ctx.Err() == nil {
+			at := began.Add(time.Duration(float64(slot.Add(1)-1) / d.perSec * float64(time.Second)))
+			for left := time.Until(at); left > 0 && !stop.Load() && ctx.Err() == nil; left = time.Until(at) {
+				_ = pause(ctx, min(left, 100*time.Millisecond)) // to see soon that it is over
+			}
+			if stop.Load() {
+				return
+			}
+			one(who, 1, at)
+		}
+	}
 }
