@@ -2,6 +2,7 @@
 package latency
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"sync"
 	"sync/atomic"
@@ -100,10 +101,7 @@ const stampBytes = 16
 // AppendStamp appends a time as text, for the beginning of a message's body. One machine's clock reads it again.
 func AppendStamp(b []byte, t time.Time) []byte {
 	var raw [8]byte
-	v := uint64(t.UnixNano()) //nolint:gosec // after 1970
-	for i := range raw {
-		raw[i] = byte(v >> (56 - 8*i))
-	}
+	binary.BigEndian.PutUint64(raw[:], uint64(t.UnixNano()))
 	return hex.AppendEncode(b, raw[:])
 }
 

@@ -85,7 +85,7 @@ func Open(ctx context.Context, o Options, req *parleyv1.SubscribeRequest, d Devi
 func dial(ctx context.Context, o Options) (net.Conn, error) {
 	var dialer net.Dialer
 	if host, _, err := net.SplitHostPort(o.Addr); err == nil && net.ParseIP(host).Equal(net.IPv4(127, 0, 0, 1)) {
-		dialer.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+o.Index%sources))}
+		dialer.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+o.Index%sources))} //nolint:gosec // at most sources
 	}
 	return dialer.DialContext(ctx, "tcp", o.Addr)
 }
@@ -150,7 +150,7 @@ func (s *Stream) read(c *scan.Chunked) error {
 		piece := pieces.Get().(*[]byte) //nolint:errcheck,forcetypeassert // nothing else is put there
 		defer pieces.Put(piece)
 		for {
-			n, err := syscall.Read(int(fd), *piece) //nolint:gosec // a descriptor
+			n, err := syscall.Read(int(fd), *piece)
 			switch {
 			case errors.Is(err, syscall.EAGAIN):
 				return false

@@ -36,7 +36,7 @@ func next(p []byte) (f field, rest []byte, err error) {
 		}
 	case lenType:
 		size, m := uvarint(p)
-		if m <= 0 || uint64(len(p)-m) < size {
+		if m <= 0 || uint64(len(p)-m) < size { //nolint:gosec // not negative
 			return f, nil, errTruncated
 		}
 		n = m + int(size) //nolint:gosec // not more than len(p)

@@ -134,7 +134,7 @@ func (s *Envelopes) events(p []byte) ([]byte, error) {
 		if n < 0 {
 			return nil, errTruncated
 		}
-		if n == 0 || uint64(len(p)-1-n) < size {
+		if n == 0 || uint64(len(p)-1-n) < size { //nolint:gosec // not negative
 			return p, nil
 		}
 		begin := 1 + n

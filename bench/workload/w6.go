@@ -179,20 +179,8 @@ func (g *growth) to(ctx context.Context, messages int64) (err error) {
 func (g *growth) relations(ctx context.Context, conn *pgx.Conn) error {
 	users := max(grownGroup, g.sessions*grownGroup/grownEach)
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		for statement := range strings.SplitSeq(growRelationsSQL, ";") {
-			if strings.TrimSpace(statement) == "" {
-				continue
-			}
-			var args []any
-			for i, a := range []any{g.prefix, g.sessions, users, int64(grownGroup)} {
-				if strings.Contains(statement, fmt.Sprintf("$%d", i+1)) {
-					args = append(args, a)
-				}
-			}
-			if _, err := tx.Exec(ctx, statement, args...); err != nil {
-				return err
-			}
-		}
-		return nil
+		// The simple protocol takes several statements at once.
+		_, err := tx.Exec(ctx, growRelationsSQL, pgx.QueryExecModeSimpleProtocol, g.prefix, g.sessions, users, int64(grownGroup))
+		return err
 	})
 }
