@@ -85,12 +85,12 @@ const maxMembers = 10_000
 type source func(ctx context.Context, who, count int, stamp time.Time) error
 
 func (c *crowd) run(ctx context.Context, run int, p Paced) error {
-	sat := report.Result{Workload: "W2", Case: fmt.Sprintf("%d devices, saturated", p.Devices), Run: run, Unit: "deliveries/s"}
-	paced := report.Result{Workload: "W2", Case: fmt.Sprintf("%d devices, %g messages/s", p.Devices, p.PerSec), Run: run}
+	sat := report.Result{Workload: "W2", Case: fmt.Sprintf("%d devices, saturated", len(c.members)), Run: run, Unit: "deliveries/s"}
+	paced := report.Result{Workload: "W2", Case: fmt.Sprintf("%d devices, %g messages/s", len(c.members), p.PerSec), Run: run}
 	var curve []report.Result
 	if run == 1 && c.b.cfg.Curves {
 		for _, part := range parts {
-			curve = append(curve, report.Result{Workload: "W2", Case: fmt.Sprintf("%d devices at %.0f %%", p.Devices, 100*part), Run: run,
+			curve = append(curve, report.Result{Workload: "W2", Case: fmt.Sprintf("%d devices at %.0f %%", len(c.members), 100*part), Run: run,
 				Unit: "deliveries/s"})
 		}
 	}
@@ -105,7 +105,7 @@ func (c *crowd) run(ctx context.Context, run int, p Paced) error {
 	paced.ByLatency()
 	c.b.add(paced)
 	if len(curve) > 0 {
-		line := report.Curve{Name: fmt.Sprintf("W2: %d devices", p.Devices), Unit: "deliveries/s"}
+		line := report.Curve{Name: fmt.Sprintf("W2: %d devices", len(c.members)), Unit: "deliveries/s"}
 		for _, r := range curve {
 			c.b.add(r)
 			line.Points = append(line.Points, report.Point{Rate: r.Rate, Latency: r.Latency})
@@ -153,7 +153,7 @@ func (c *crowd) parley(ctx context.Context, p Paced, sat, paced *report.Result, 
 		return err
 	}
 	for i := range curve {
-		if err := measure(&curve[i], parts[i]*sat.Rate/float64(p.Devices)); err != nil {
+		if err := measure(&curve[i], parts[i]*sat.Rate/float64(len(c.members))); err != nil {
 			return err
 		}
 	}

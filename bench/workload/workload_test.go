@@ -1,13 +1,16 @@
 package workload_test
 
 import (
+	"net"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/parley-im/parley/bench/proc"
 	"github.com/parley-im/parley/bench/report"
 	"github.com/parley-im/parley/bench/stack"
 	"github.com/parley-im/parley/bench/workload"
@@ -74,6 +77,51 @@ func TestWorkloads(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A server that runs already is measured as it is, and left as it was.
+func TestServerThatRunsAlready(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("runs a server for some seconds")
+	}
+	database := testenv.PostgresURL(t)
+	redis, _ := testenv.Redis(t)
+	own, err := stack.Start(t.Context(), stack.Config{Program: parley(t), Dir: t.TempDir(), PostgresURL: database, RedisURL: redis})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, own.Stop()) })
+	s, err := stack.Start(t.Context(), stack.Config{Program: own.Program(), Addr: own.Addr(), AdminKey: own.AdminKey(), PostgresURL: database})
+	require.NoError(t, err)
+	require.Equal(t, own.PIDs.Server, s.PIDs.Server)
+	require.Equal(t, own.PIDs.Postgres, s.PIDs.Postgres)
+	require.NotZero(t, s.PIDs.Server)
+	require.NotZero(t, s.PIDs.Postgres)
+	require.Error(t, s.Serve(t.Context(), nil), "it is not the bench's to restart")
+	require.Error(t, s.FlushRedis(t.Context()), "nor to empty")
+
+	var rep report.Report
+	b := workload.New(workload.Config{Runs: 1, Warmup: 50 * time.Millisecond, Duration: 100 * time.Millisecond, Scale: workload.TinyScale(),
+		Progress: t.Output()}, s, &rep)
+	for _, name := range []string{"W3", "W4", "W6"} {
+		require.NoError(t, b.Run(t.Context(), name))
+	}
+	require.Empty(t, rep.Failures())
+	var cases []string
+	for _, r := range rep.Runs {
+		cases = append(cases, r.Case)
+	}
+	require.Equal(t, []string{"1 back at once, as it is", "3 back at once, as it is", "20 idle, HTTP/1.1", "20 idle, HTTP/2"}, cases)
+	require.NoError(t, s.Stop())
+	require.Equal(t, own.PIDs.Server, proc.Listener(portOf(t, own.Addr())), "the server still runs")
+}
+
+func portOf(t *testing.T, addr string) int {
+	t.Helper()
+	_, text, err := net.SplitHostPort(addr)
+	require.NoError(t, err)
+	port, err := strconv.Atoi(text)
+	require.NoError(t, err)
+	return port
 }
 
 func TestUnknownWorkload(t *testing.T) {
