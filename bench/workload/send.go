@@ -24,6 +24,12 @@ const bodyBytes = 100
 
 var padding = strings.Repeat("x", bodyBytes)
 
+// stamps says when each message of a call was due.
+type stamps func(i int) time.Time
+
+// all stamps every message with the same time.
+func all(t time.Time) stamps { return func(int) time.Time { return t } }
+
 // sender sends messages of one device over one connection. Not safe for concurrent use.
 type sender struct {
 	actor
@@ -42,17 +48,17 @@ func newSender(a actor, addr string, ledger *check.Ledger, batch int) *sender {
 	return s
 }
 
-// send sends n messages stamped with a time, to the sessions that pick names, in one call. It returns how many failed.
-func (s *sender) send(ctx context.Context, n int, stamp time.Time, pick func() string) (failed int64, err error) {
-	body := string(append(latency.AppendStamp(make([]byte, 0, bodyBytes), stamp), padding[:bodyBytes-16]...))
-	for _, m := range s.items[:n] {
+// send sends n messages in one call, each stamped with its time, to the sessions that pick names. It returns how many
+// failed.
+func (s *sender) send(ctx context.Context, n int, stamp stamps, pick func() string) (failed int64, err error) {
+	for i, m := range s.items[:n] {
 		id, err := uuid.NewV7()
 		if err != nil {
 			return int64(n), err
 		}
 		m.Target = &parleyv1.SendMessageRequest_SessionId{SessionId: pick()}
 		m.MessageId = id.String()
-		m.GetContent().GetText().Body = body
+		m.GetContent().GetText().Body = string(append(latency.AppendStamp(make([]byte, 0, bodyBytes), stamp(i)), padding[:bodyBytes-16]...))
 	}
 	if n == 1 {
 		var res parleyv1.SendMessageResponse
@@ -139,9 +145,9 @@ func (s *sending) run(ctx context.Context, batch int, offered float64, fail *fai
 		n := slot.Add(1) - 1
 		return began.Add(time.Duration(float64(n) * float64(batch) / offered * float64(time.Second)))
 	}
-	var all sync.WaitGroup
+	var running sync.WaitGroup
 	for i, a := range s.senders {
-		all.Go(func() {
+		running.Go(func() {
 			c := newSender(a, s.b.stack.Addr(), &s.ledger, batch)
 			defer c.caller.Close()
 			pick := func() string { return s.sessions[rand.IntN(len(s.sessions))] } //nolint:gosec // spreads load
@@ -150,7 +156,7 @@ func (s *sending) run(ctx context.Context, batch int, offered float64, fail *fai
 				if pause(ctx, time.Until(at)) != nil || stop.Load() {
 					return
 				}
-				failed, err := c.send(ctx, batch, at, pick)
+				failed, err := c.send(ctx, batch, all(at), pick)
 				if err != nil && ctx.Err() == nil {
 					fail.add(failed, err)
 					_ = pause(ctx, 50*time.Millisecond) // not to fail a thousand times over
@@ -161,7 +167,7 @@ func (s *sending) run(ctx context.Context, batch int, offered float64, fail *fai
 	}
 	out, err = s.measure(ctx, rec)
 	stop.Store(true)
-	all.Wait()
+	running.Wait()
 	if wrong, said := s.ledger.Settle(); wrong > 0 {
 		fail.add(int64(wrong), errors.New(strings.Join(said, "; ")))
 	}

@@ -80,9 +80,9 @@ func (b *Bench) newCrowd(ctx context.Context, n int) (*crowd, error) {
 // maxMembers is how many members a group may have.
 const maxMembers = 10_000
 
-// source makes one message for every device, count times, stamped with a time. It is called by one goroutine at a time
-// for each who.
-type source func(ctx context.Context, who, count int, stamp time.Time) error
+// source makes one message for every device, count times, each with its stamp. It is called by one goroutine at a time for
+// each who.
+type source func(ctx context.Context, who, count int, stamp stamps) error
 
 func (c *crowd) run(ctx context.Context, run int, p Paced) error {
 	sat := report.Result{Workload: "W2", Case: fmt.Sprintf("%d devices, saturated", len(c.members)), Run: run, Unit: "deliveries/s"}
@@ -131,7 +131,7 @@ func (c *crowd) parley(ctx context.Context, p Paced, sat, paced *report.Result, 
 		defer senders[i].caller.Close()
 	}
 	pick := func() string { return c.session }
-	send := func(ctx context.Context, who, count int, stamp time.Time) error {
+	send := func(ctx context.Context, who, count int, stamp stamps) error {
 		_, err := senders[who].send(ctx, count, stamp, pick)
 		return err
 	}
@@ -170,7 +170,7 @@ func (c *crowd) bare(ctx context.Context, p Paced, sat, paced *report.Result) er
 		if err := f.settle(ctx, head, sat); err != nil {
 			return err
 		}
-		if err := f.drive(ctx, drive{send: send, senders: 1, perSec: p.PerSec, server: pid, bare: true}, paced); err != nil {
+		if err := f.drive(ctx, drive{send: send, senders: 1, batch: 1, perSec: p.PerSec, server: pid, bare: true}, paced); err != nil {
 			return err
 		}
 		return f.settle(ctx, head, paced)
@@ -191,7 +191,7 @@ func (b *Bench) bareFan(ctx context.Context, n int, measure func(f *fleet, send 
 		return err
 	}
 	defer f.close()
-	return measure(f, func(_ context.Context, _, count int, stamp time.Time) error { return server.Write(count, stamp) }, server.PID)
+	return measure(f, func(_ context.Context, _, count int, stamp stamps) error { return server.Write(count, stamp(0)) }, server.PID)
 }
 
 // drive says how messages are made: as many as the fleet takes, or perSec, each stamped with when it was due.
@@ -208,10 +208,10 @@ type drive struct {
 func (f *fleet) drive(ctx context.Context, d drive, r *report.Result) error {
 	var fail failures
 	var stop atomic.Bool
-	var all sync.WaitGroup
-	one := func(who, count int, at time.Time) {
+	var running sync.WaitGroup
+	one := func(who, count int, stamp stamps) {
 		f.sent.Add(int64(count))
-		if err := d.send(ctx, who, count, at); err != nil && ctx.Err() == nil {
+		if err := d.send(ctx, who, count, stamp); err != nil && ctx.Err() == nil {
 			fail.add(int64(count), err)
 			_ = pause(ctx, 50*time.Millisecond) // not to fail a thousand times over
 		}
@@ -221,11 +221,11 @@ func (f *fleet) drive(ctx context.Context, d drive, r *report.Result) error {
 		begin = f.pace(d, one, &stop)
 	}
 	for who := range d.senders {
-		all.Go(func() { begin(ctx, who) })
+		running.Go(func() { begin(ctx, who) })
 	}
 	got, err := f.measure(ctx, d.server)
 	stop.Store(true)
-	all.Wait()
+	running.Wait()
 	if err != nil {
 		return err
 	}
@@ -241,7 +241,7 @@ func (f *fleet) drive(ctx context.Context, d drive, r *report.Result) error {
 }
 
 // saturate makes messages while no more than the window of deliveries is outstanding.
-func (f *fleet) saturate(d drive, one func(who, count int, at time.Time), stop *atomic.Bool) func(ctx context.Context, who int) {
+func (f *fleet) saturate(d drive, one func(who, count int, stamp stamps), stop *atomic.Bool) func(ctx context.Context, who int) {
 	devices := int64(len(f.devices))
 	base := f.received() - f.sent.Load()*devices
 	window := max(4, fanWindow/devices)
@@ -252,25 +252,39 @@ func (f *fleet) saturate(d drive, one func(who, count int, at time.Time), stop *
 				_ = pause(ctx, 300*time.Microsecond)
 				continue
 			}
-			one(who, int(batch), time.Now())
+			one(who, int(batch), all(time.Now()))
 		}
 	}
 }
 
-// pace makes messages at a rate, whether or not the ones before have arrived.
-func (f *fleet) pace(d drive, one func(who, count int, at time.Time), stop *atomic.Bool) func(ctx context.Context, who int) {
-	var slot atomic.Int64
+// pace makes messages at a rate, whether or not the ones before have arrived. A sender that finds several due sends them in
+// one call, each with the time at which it was due, so that few senders do not become a limit.
+func (f *fleet) pace(d drive, one func(who, count int, stamp stamps), stop *atomic.Bool) func(ctx context.Context, who int) {
 	began := time.Now()
+	due := func(slot int64) time.Time {
+		return began.Add(time.Duration(float64(slot) / d.perSec * float64(time.Second)))
+	}
+	var mu sync.Mutex
+	var next int64
+	// claim takes the slots that are due, at most a batch, or says when the next one is.
+	claim := func() (first int64, count int, at time.Time) {
+		mu.Lock()
+		defer mu.Unlock()
+		first = next
+		for count < d.batch && time.Until(due(next)) <= 0 {
+			next++
+			count++
+		}
+		return first, count, due(next)
+	}
 	return func(ctx context.Context, who int) {
-		for ctx.Err() == nil {
-			at := began.Add(time.Duration(float64(slot.Add(1)-1) / d.perSec * float64(time.Second)))
-			for left := time.Until(at); left > 0 && !stop.Load() && ctx.Err() == nil; left = time.Until(at) {
-				_ = pause(ctx, min(left, 100*time.Millisecond)) // to see soon that it is over
+		for !stop.Load() && ctx.Err() == nil {
+			first, count, at := claim()
+			if count == 0 {
+				_ = pause(ctx, min(time.Until(at), 100*time.Millisecond)) // to see soon that it is over
+				continue
 			}
-			if stop.Load() {
-				return
-			}
-			one(who, 1, at)
+			one(who, count, func(i int) time.Time { return due(first + int64(i)) })
 		}
 	}
 }

@@ -57,7 +57,7 @@ func (b *Bench) newReturning(ctx context.Context, n int) (*returning, error) {
 		for left := sc.Backlog * sc.Unread; left > 0; {
 			n := min(left, batch)
 			left -= n
-			_, err := s.send(ctx, n, time.Now(), func() string {
+			_, err := s.send(ctx, n, all(time.Now()), func() string {
 				next++
 				return r.cursors[i][next%sc.Backlog].GetSessionId()
 			})

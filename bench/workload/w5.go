@@ -126,7 +126,7 @@ func (c *circles) talk(ctx context.Context, f *fleet, who int, ledger *check.Led
 		s.answered = f.devices[i].Own
 		at := time.Now()
 		f.sent.Add(1)
-		failed, err := s.send(ctx, 1, at, func() string { return c.groups[i/c.size] })
+		failed, err := s.send(ctx, 1, all(at), func() string { return c.groups[i/c.size] })
 		if err != nil && ctx.Err() == nil {
 			fail.add(failed, err)
 			_ = pause(ctx, 50*time.Millisecond) // not to fail a thousand times over
