@@ -76,7 +76,39 @@ func (b *Bench) online(ctx context.Context, addr string, n int, http2 bool, open
 			return f, errors.New("not all devices caught up within 2 minutes")
 		}
 	}
-	return f, nil
+	return f, b.calm(ctx)
+}
+
+const (
+	// calmEvery is over what time calm looks at the processes, calmPart how much of one processor they may take, and
+	// calmPatience how long it waits for that.
+	calmEvery    = 500 * time.Millisecond
+	calmPart     = 0.25
+	calmPatience = 30 * time.Second
+)
+
+// calm waits until what connecting set off (devices that are noted, caches that fill) is over: it is not what is measured.
+func (b *Bench) calm(ctx context.Context) error {
+	from, err := b.times(b.stack.PIDs.Server)
+	if err != nil {
+		return err
+	}
+	for began := from.at; time.Since(began) < calmPatience; {
+		if err := pause(ctx, calmEvery); err != nil {
+			return err
+		}
+		to, err := b.times(b.stack.PIDs.Server)
+		if err != nil {
+			return err
+		}
+		took := to.server - from.server + to.postgres - from.postgres
+		if took.Seconds() < calmPart*to.at.Sub(from.at).Seconds() {
+			return nil
+		}
+		from = to
+	}
+	b.say("the server is still busy %s after the devices connected", calmPatience)
+	return nil
 }
 
 func (f *fleet) device(i int) *check.Device {
