@@ -20,7 +20,9 @@ TEST_PARALLEL ?= $(shell getconf _NPROCESSORS_ONLN)
 FUZZ_TIME ?= 10s
 # Which tests `make soak` runs.
 SOAK ?= TestRedisIsDisposable
-# What `make bench` measures, and how often: 10 runs are the least that benchstat can judge by.
+# What `make bench` is told: make bench BENCH_ARGS='--quick --runs 1 --workloads W1,W2'
+BENCH_ARGS  ?=
+# What `make microbench` measures, and how often: 10 runs are the least that benchstat can judge by.
 BENCH_PKG   ?= ./server/storage/... ./server/stream/...
 BENCH       ?= .
 BENCH_COUNT ?= 1
@@ -64,7 +66,11 @@ fuzz: ## Fuzz every fuzz test for FUZZ_TIME
 	@scripts/fuzz $(FUZZ_TIME)
 
 .PHONY: bench
-bench: .tools/bin/withdb ## Measure the hot paths: BENCH_PKG, BENCH, BENCH_COUNT
+bench: build ## Measure a whole server, and its limits, into bench/results (docs/performance.md): BENCH_ARGS
+	@bin/parley bench --out bench/results $(BENCH_ARGS)
+
+.PHONY: microbench
+microbench: .tools/bin/withdb ## Measure the hot paths alone: BENCH_PKG, BENCH, BENCH_COUNT
 	@.tools/bin/withdb $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -timeout 60m $(ARGS) $(BENCH_PKG)
 
 ##@ Lint

@@ -41,7 +41,8 @@ Every flag is also an environment variable: --postgres-url is PARLEY_POSTGRES_UR
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(serveCommand(), runCommand(), migrateCommand(), tokenCommand(), chatCommand(), doctorCommand(), versionCommand())
+	cmd.AddCommand(serveCommand(), runCommand(), migrateCommand(), tokenCommand(), chatCommand(), doctorCommand(),
+		benchCommand(), benchLimitCommand(), versionCommand())
 	return cmd
 }
 

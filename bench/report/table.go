@@ -1,0 +1,56 @@
+package report
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+)
+
+// Table is the report for people.
+func (r *Report) Table() string {
+	var b strings.Builder
+	m := r.Machine
+	fmt.Fprintf(&b, "%s, %d cores, %.0f GiB, %s, %s, PostgreSQL %s (%s), Redis %s\n", m.CPU, m.Cores, m.MemoryGiB, m.Kernel, m.Go,
+		or(m.Postgres, "?"), or(m.Durable, "?"), or(m.Redis, "?"))
+	fmt.Fprintf(&b, "%s, took %s, load before: %s, Parley %s\n\n", r.Started.UTC().Format("2006-01-02 15:04 MST"), r.Took, m.LoadBefore, m.Parley)
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "case\truns\tfigure\tlimit\tratio\tunit\tp50 ms\tp99 ms\tp99.9 ms\tlimit p99\tµs server\tµs load\tµs PG\tµs Redis\tfailed\tmissing\t")
+	for _, s := range r.Summary {
+		fmt.Fprintf(w, "%s %s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t\n", s.Workload, s.Case, s.Runs, number(s.Rate), number(s.Limit),
+			number(s.Ratio), s.Unit, number(s.Latency.P50), number(s.Latency.P99), number(s.Latency.P999), number(s.LimitLatency.P99),
+			number(s.CPU.Server), number(s.CPU.Load), number(s.CPU.Postgres), number(s.CPU.Redis), s.Failed, s.Missing)
+	}
+	_ = w.Flush() // a strings.Builder takes everything
+	for _, s := range r.Failures() {
+		fmt.Fprintf(&b, "\nFAILED %s %s, run %d: %d failed, %d missing; %s", s.Workload, s.Case, s.Run, s.Failed, s.Missing,
+			strings.Join(s.Problems, "; "))
+	}
+	if len(r.Failures()) > 0 {
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// number writes a figure with the digits that mean something; "-" for none.
+func number(v float64) string {
+	switch {
+	case v == 0:
+		return "-"
+	case v >= 1e6:
+		return fmt.Sprintf("%.2f M", v/1e6)
+	case v >= 1e4:
+		return fmt.Sprintf("%.1f k", v/1e3)
+	case v >= 100:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	default:
+		return strconv.FormatFloat(v, 'g', 3, 64)
+	}
+}
+
+func or(s, instead string) string {
+	if s == "" {
+		return instead
+	}
+	return s
+}

@@ -1,0 +1,5 @@
+-- What autovacuum would do in the middle of a measurement.
+VACUUM (ANALYZE) msg;
+VACUUM (ANALYZE) user_to_session;
+VACUUM (ANALYZE) session;
+CHECKPOINT
