@@ -70,6 +70,7 @@ type Acks struct {
 	mu      sync.Mutex
 	waiting map[device]map[uuid.UUID]int64
 	count   int
+	lives   int // counts ForgetAll
 }
 
 // New returns an Acks that Run writes out.
@@ -136,11 +137,12 @@ func (a *Acks) Flush(ctx context.Context, userID, deviceID string) error {
 	m := a.waiting[d]
 	delete(a.waiting, d)
 	a.count -= len(m)
+	life := a.lives
 	a.mu.Unlock()
 	if len(m) == 0 {
 		return nil
 	}
-	return a.write(ctx, map[device]map[uuid.UUID]int64{d: m})
+	return a.write(ctx, life, map[device]map[uuid.UUID]int64{d: m})
 }
 
 // Forget drops what waits for one device: its cursors start afresh.
@@ -152,6 +154,15 @@ func (a *Acks) Forget(userID, deviceID string) {
 	d := device{userID, deviceID}
 	a.count -= len(a.waiting[d])
 	delete(a.waiting, d)
+}
+
+// ForgetAll drops what waits, and what is being written should that fail: positions of a log's life that is over. It waits
+// for no writing, since the writing may wait for a connection and the connection for this.
+func (a *Acks) ForgetAll() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.waiting, a.count = make(map[device]map[uuid.UUID]int64), 0
+	a.lives++
 }
 
 // Run writes acks behind until ctx ends, and what is left then.
@@ -175,17 +186,18 @@ func (a *Acks) flushAll(ctx context.Context) {
 	a.mu.Lock()
 	all := a.waiting
 	a.waiting, a.count = make(map[device]map[uuid.UUID]int64), 0
+	life := a.lives
 	a.mu.Unlock()
 	if len(all) == 0 {
 		return
 	}
-	if err := a.write(ctx, all); err != nil {
+	if err := a.write(ctx, life, all); err != nil {
 		a.log.WarnContext(ctx, "cursors not written, trying again", "devices", len(all), "error", err)
 	}
 }
 
-// write writes cursors; those that could not be written wait again.
-func (a *Acks) write(ctx context.Context, all map[device]map[uuid.UUID]int64) error {
+// write writes cursors; those that could not be written wait again, unless the life that they belong to is over.
+func (a *Acks) write(ctx context.Context, life int, all map[device]map[uuid.UUID]int64) error {
 	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
 	var users, devices []string
@@ -214,6 +226,9 @@ func (a *Acks) write(ctx context.Context, all map[device]map[uuid.UUID]int64) er
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if life != a.lives {
+		return failed
+	}
 	for d, m := range all { // writing some of them twice does no harm
 		acks := make([]Ack, 0, len(m))
 		for id, seq := range m {

@@ -13,7 +13,6 @@ import (
 	"github.com/jonboulle/clockwork"
 	"golang.org/x/sync/semaphore"
 
-	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 	"github.com/parley-im/parley/server/hub"
 	"github.com/parley-im/parley/server/refusal"
 )
@@ -109,25 +108,34 @@ var (
 	errExpired   = refusal.New(refusal.TokenExpired, "The token's time is over; get a new one and reconnect.")
 )
 
-// Serve runs a stream until the call, the sink or the server ends it, and says why. It returns nil after a Resync that
-// ends the stream.
+// formerEpoch stands for any epoch but the present one.
+const formerEpoch = "former"
+
+// Serve runs a stream until the call, the sink or the server ends it, and says why. When the epoch changes, the call goes
+// on with a stream that starts afresh: not a later one, which could not tell that its device holds nothing any more.
 func (m *Manager) Serve(ctx context.Context, caller Caller, req Request, sink Sink) error {
 	s := newStream(m, caller, req, sink)
 	if err := m.register(s, caller.Expires); err != nil {
 		return err
 	}
-	defer m.unregister(s)
-	err := s.open(ctx, req)
-	if err == nil {
-		err = s.run(ctx)
+	defer func() { m.unregister(s) }()
+	for {
+		err := s.open(ctx, req)
+		if err == nil {
+			err = s.run(ctx)
+		}
+		s.close()
+		if !errors.Is(err, errEpochChanged) {
+			return asEnd(err)
+		}
+		req = Request{Epoch: formerEpoch, MaxBacklog: req.MaxBacklog}
+		next := newStream(m, caller, req, sink)
+		next.again = true
+		if !m.replace(s, next) {
+			return asEnd(errDisplaced)
+		}
+		s = next
 	}
-	s.close()
-	if errors.Is(err, errEpochChanged) {
-		s.frame.Reset(keepBuffer)
-		s.sayResync(parleyv1.ResyncReason_RESYNC_REASON_EPOCH_CHANGED, "", m.epoch.Current())
-		return s.flush()
-	}
-	return asEnd(err)
 }
 
 func (m *Manager) register(s *Stream, expires time.Time) error {
@@ -143,6 +151,21 @@ func (m *Manager) register(s *Stream, expires time.Time) error {
 	m.live[key] = &entry{s, expires}
 	m.wg.Add(1)
 	return nil
+}
+
+// replace puts a stream in the place of one that has ended, unless a newer one of the device is there by now.
+func (m *Manager) replace(old, by *Stream) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.live[deviceKey{old.userID, old.deviceID}]
+	if e == nil || e.Stream != old {
+		return false
+	}
+	e.Stream = by
+	if m.draining {
+		by.end(m.goingDown())
+	}
+	return true
 }
 
 func (m *Manager) unregister(s *Stream) {
@@ -203,7 +226,7 @@ func (m *Manager) endWhere(why refusal.Reason, match func(deviceKey, *entry) boo
 	}
 }
 
-// Resync tells every stream that the log's life has changed, and ends it.
+// Resync tells every stream that the log's life has changed, and makes it start afresh.
 func (m *Manager) Resync() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

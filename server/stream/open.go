@@ -32,8 +32,10 @@ func newStream(m *Manager, caller Caller, req Request, sink Sink) *Stream {
 // open registers for what is new first and reads heads and cursors afterwards, so that nothing falls between.
 func (s *Stream) open(ctx context.Context, req Request) error {
 	epoch := s.m.epoch.Current()
-	if err := s.sayOpened(epoch); err != nil {
-		return err
+	if !s.again {
+		if err := s.sayOpened(epoch); err != nil {
+			return err
+		}
 	}
 	if req.Epoch != "" && req.Epoch != epoch {
 		s.sayResync(parleyv1.ResyncReason_RESYNC_REASON_EPOCH_CHANGED, "", epoch)

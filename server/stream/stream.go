@@ -34,6 +34,7 @@ type Stream struct {
 	userID, deviceID string
 	wake             chan struct{} // room for one
 	ended            chan struct{}
+	again            bool // goes on in a call whose first stream a new epoch ended
 
 	tracks map[uuid.UUID]*track // the writer's
 	frame  *wire.Frame          // the writer's

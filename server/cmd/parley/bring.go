@@ -56,7 +56,7 @@ func bring(ctx context.Context, out io.Writer, cfg *app.Config, log *slog.Logger
 		cfg.Redis.URL = rd.URL()
 		if rd.Kind() == "in-process" {
 			note := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
-			note.Info("no redis-server on this machine: using an in-process stand-in, which is fine for one node")
+			note.InfoContext(ctx, "no redis-server on this machine: using an in-process stand-in, which is fine for one node")
 		}
 	}
 	keyFile = filepath.Join(cfg.DataDir, "admin.key")

@@ -114,6 +114,9 @@ func (c *cluster) run(cmd *cobra.Command, cfg app.Config) error {
 	go func() { served <- b.Serve(ctx, ln) }()
 	if err := c.allUp(ctx, b); err != nil {
 		cancel()
+		if cmd.Context().Err() != nil { // asked to stop before it had started
+			return <-served
+		}
 		return errors.Join(err, <-served)
 	}
 	if err := c.greet(cmd, cfg, "http://"+ln.Addr().String(), keyFile); err != nil {
@@ -221,18 +224,12 @@ func (c *cluster) allUp(ctx context.Context, b *balancer.Balancer) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
-				return err
-			}
-			return nil
+			return context.Cause(ctx)
 		}
 	}
 }
 
 func (c *cluster) greet(cmd *cobra.Command, cfg app.Config, base, keyFile string) error {
-	if cmd.Context().Err() != nil {
-		return nil
-	}
 	fmt.Fprintf(c.out, "\n%d nodes behind the balancer at %s:\n", len(c.nodes), base)
 	for _, n := range c.nodes {
 		fmt.Fprintf(c.out, "  node %d   pid %-8d http://%s   health, metrics http://%s/readyz /metrics\n", n.number, n.pid.Load(), n.addr, n.ops)
