@@ -42,7 +42,7 @@ Every flag is also an environment variable: --postgres-url is PARLEY_POSTGRES_UR
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(serveCommand(), runCommand(), clusterCommand(), migrateCommand(), tokenCommand(), chatCommand(), doctorCommand(), versionCommand())
+	cmd.AddCommand(serveCommand(), runCommand(), clusterCommand(), migrateCommand(), tokenCommand(), chatCommand(), doctorCommand(), simulateCommand(), versionCommand())
 	return cmd
 }
 
