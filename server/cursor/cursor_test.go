@@ -94,3 +94,33 @@ func TestAcks(t *testing.T) {
 	require.NoError(t, a.Flush(t.Context(), "u", "d"))
 	require.EqualValues(t, 9, st.saved["u/d/"+open.String()])
 }
+
+// over is a store whose database is promoted while it writes.
+type over struct {
+	store
+	promoted func()
+}
+
+func (s *over) SaveCursors(context.Context, []string, []string, []uuid.UUID, []int64) error {
+	s.promoted()
+	return errors.New("away")
+}
+
+// Acks of a log's life that is over are written in no other: neither those that wait nor those whose writing failed.
+func TestAcksEndWithTheirLife(t *testing.T) {
+	id := uuid.New()
+	see := limits{id: {Visible: session.Visibility{{From: 1, To: session.Open}}, Head: 10}}
+	st := &over{}
+	a := cursor.New(st, see, clockwork.NewFakeClock(), slog.New(slog.DiscardHandler))
+	promotions := 0
+	st.promoted = func() { promotions++; a.ForgetAll() }
+	require.NoError(t, a.Ack(t.Context(), "u", "d", []cursor.Ack{{id, 7}}))
+	a.ForgetAll()
+	require.NoError(t, a.Flush(t.Context(), "u", "d"))
+	require.Zero(t, promotions, "nothing waits")
+	require.NoError(t, a.Ack(t.Context(), "u", "d", []cursor.Ack{{id, 8}}))
+	require.Error(t, a.Flush(t.Context(), "u", "d"))
+	require.Equal(t, 1, promotions)
+	require.NoError(t, a.Flush(t.Context(), "u", "d"), "what failed is not tried again")
+	require.Equal(t, 1, promotions)
+}
