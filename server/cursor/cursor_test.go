@@ -96,10 +96,7 @@ func TestAcks(t *testing.T) {
 }
 
 // over is a store whose database is promoted while it writes.
-type over struct {
-	store
-	promoted func()
-}
+type over struct{ promoted func() }
 
 func (s *over) SaveCursors(context.Context, []string, []string, []uuid.UUID, []int64) error {
 	s.promoted()
