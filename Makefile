@@ -39,6 +39,10 @@ help: ## List the targets
 run: build ## Run Parley here, with a PostgreSQL and a Redis of its own unless PARLEY_POSTGRES_URL and PARLEY_REDIS_URL are set
 	@exec bin/parley run
 
+.PHONY: cluster
+cluster: build ## Run three nodes behind a balancer here, to kill one by one
+	@exec bin/parley cluster
+
 .PHONY: build
 build: ## Build bin/parley
 	@$(GO) build -o bin/parley ./server/cmd/parley

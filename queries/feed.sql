@@ -5,6 +5,10 @@
 -- name: FeedSnapshot :one
 SELECT pg_current_snapshot()::text AS snapshot, parley_epoch() AS epoch;
 
+-- name: FeedEpoch :one
+-- Asked by every new connection: the first one to a database that was promoted tells so before anything is committed there.
+SELECT parley_epoch() AS epoch;
+
 -- name: FeedCommits :many
 SELECT id, session_ids, heads, state_users, state_sessions, sent_users, sent_sessions, recalls FROM commit_log
 WHERE xid >= pg_snapshot_xmin(CAST(CAST(@since AS text) AS pg_snapshot))

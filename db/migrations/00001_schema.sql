@@ -185,7 +185,8 @@ CREATE INDEX commit_log_xid ON commit_log (xid);
 -- snapshot of its own (READ COMMITTED) and yet they pass arrays on without a round trip in between.
 --
 -- session_ids are the batch's sessions, each once, ascending: the order of the locks, so that two batches never wait for
--- each other crosswise. user_ids and device_ids are its senders, each pair once. Item i goes to session_ids[slots[i]], is
+-- each other crosswise. user_ids and device_ids are its senders, each pair once;
+-- a device of '' is the app itself. Item i goes to session_ids[slots[i]], is
 -- from sender senders[i] and is the nths[i]th of the counts[slots[i]] items of its session. lasts are the items after which
 -- their sender has no other in their session. peers[i] is the other user where a direct session was asked for by user, else
 -- ''. Items must not repeat a (session, msg_id, user) among themselves.
@@ -248,7 +249,7 @@ BEGIN
     SELECT array_agg(p.barred) INTO barred FROM (
         SELECT CASE
                 WHEN u.user_id IS NULL OR u.deactivated_at IS NOT NULL THEN 9
-                WHEN d.user_id IS NULL OR d.revoked_at IS NOT NULL THEN 8
+                WHEN device_ids[k] <> '' AND (d.user_id IS NULL OR d.revoked_at IS NOT NULL) THEN 8
                 ELSE 0
             END AS barred
         FROM generate_series(1, cardinality(user_ids)) AS k

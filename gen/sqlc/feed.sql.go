@@ -58,6 +58,18 @@ func (q *Queries) FeedCommits(ctx context.Context, db DBTX, since string) ([]Fee
 	return items, nil
 }
 
+const FeedEpoch = `-- name: FeedEpoch :one
+SELECT parley_epoch() AS epoch
+`
+
+// Asked by every new connection: the first one to a database that was promoted tells so before anything is committed there.
+func (q *Queries) FeedEpoch(ctx context.Context, db DBTX) (string, error) {
+	row := db.QueryRow(ctx, FeedEpoch)
+	var epoch string
+	err := row.Scan(&epoch)
+	return epoch, err
+}
+
 const FeedRecalls = `-- name: FeedRecalls :many
 SELECT DISTINCT unnest(recalls)::uuid AS session_id FROM commit_log WHERE recalls <> '{}'
 `

@@ -41,6 +41,7 @@ type App struct {
 	clock clockwork.Clock
 
 	pool     *pgxpool.Pool
+	life     *epoch
 	feed     *feed.Feed
 	commits  *committer.Committer
 	streams  *stream.Manager
@@ -75,7 +76,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		}
 	}()
 	log.InfoContext(ctx, "starting", "version", Version, "settings", cfg)
-	if a.pool, err = openPostgres(ctx, cfg.Postgres, log); err != nil {
+	a.life = &epoch{}
+	if a.pool, err = openPostgres(ctx, cfg.Postgres, log, a.life.observe); err != nil {
 		return nil, err
 	}
 	if cfg.Redis.URL != "" {

@@ -36,7 +36,7 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 
 	db := storage.New(a.pool)
 	logs, positions := storage.NewMessages(db), storage.Positions{DB: db}
-	life := &epoch{}
+	life := a.life
 	local := hub.New()
 
 	recent := ring.New(a.cfg.Cache.RingBytes, reg)
@@ -75,6 +75,10 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	sink.streams, sink.devices, sink.gate, sink.relations, sink.roster = a.streams, devices, gate, relations, a.roster
 	sink.presence = a.presence
 
+	life.changed = func(from, to string) {
+		a.log.WarnContext(context.WithoutCancel(ctx), "the database was promoted or restored: all streams start afresh", "from", from, "to", to)
+		a.newLife(sink, logs)
+	}
 	now, err := a.feed.Start(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("start the feed: %w", err)

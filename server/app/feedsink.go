@@ -153,12 +153,10 @@ func (f *feedSink) Lost() {
 	f.streams.ReloadAll()
 }
 
-// EpochChanged implements feed.Sink.
+// EpochChanged implements feed.Sink. If a connection has told it before, then what was committed from then on to this poll
+// is not surely among what the poll found, because transaction numbers are given out again too; so all is read again.
 func (f *feedSink) EpochChanged(epoch string) {
-	if f.roster != nil { // rows that it holds may be gone from the database
-		f.roster.Lost()
+	if !f.epoch.observe(epoch) {
+		f.Lost()
 	}
-	f.epoch.set(epoch)
-	f.ring.Clear()
-	f.streams.Resync()
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 
 	"github.com/google/uuid"
@@ -24,8 +25,14 @@ import (
 
 // What follows joins parts that do not know each other.
 
-// epoch is the life of the log as last read.
-type epoch struct{ v atomic.Pointer[string] }
+// epoch is the life of the log as last read: by a new connection to the database, or by the feed.
+type epoch struct {
+	v atomic.Pointer[string]
+
+	settled  atomic.Pointer[string] // the one whose change was told to all
+	changing sync.Mutex             // one change at a time
+	changed  func(from, to string)  // told of each, with changing held; set before the first epoch is
+}
 
 func (e *epoch) Current() string {
 	if s := e.v.Load(); s != nil {
@@ -34,7 +41,28 @@ func (e *epoch) Current() string {
 	return ""
 }
 
-func (e *epoch) set(s string) { e.v.Store(&s) }
+func (e *epoch) set(s string) {
+	e.v.Store(&s)
+	e.settled.Store(&s)
+}
+
+// observe goes over to an epoch that was read, and reports whether it was another one than before. It returns when all
+// have been told. Before the first epoch is set it does nothing.
+func (e *epoch) observe(to string) bool {
+	if now := e.settled.Load(); now == nil || *now == to {
+		return false
+	}
+	e.changing.Lock()
+	defer e.changing.Unlock()
+	from := e.Current()
+	if from == to {
+		return false
+	}
+	e.v.Store(&to)
+	e.changed(from, to)
+	e.settled.Store(&to)
+	return true
+}
 
 // streamSessions is stream.Sessions: positions from storage, views from the domain.
 type streamSessions struct {

@@ -13,8 +13,9 @@ import (
 )
 
 // openPostgres connects, waiting a bounded time for PostgreSQL to come up, and brings the schema up to date.
-func openPostgres(ctx context.Context, cfg PostgresConfig, log *slog.Logger) (*pgxpool.Pool, error) {
-	pool, err := storage.OpenPool(ctx, cfg.URL, cfg.MaxConns)
+// seen gets the epoch of every connection.
+func openPostgres(ctx context.Context, cfg PostgresConfig, log *slog.Logger, seen func(epoch string) bool) (*pgxpool.Pool, error) {
+	pool, err := storage.OpenWatchedPool(ctx, cfg.URL, cfg.MaxConns, seen)
 	if err != nil {
 		return nil, err
 	}
@@ -48,12 +49,23 @@ func ready(ctx context.Context, pool *pgxpool.Pool, cfg PostgresConfig, log *slo
 	if err := db.Migrate(ctx, cfg.URL); err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
-	var durable string
-	if err := pool.QueryRow(ctx, "SHOW synchronous_commit").Scan(&durable); err != nil {
-		return fmt.Errorf("read synchronous_commit: %w", err)
-	}
-	if durable == "off" {
-		log.WarnContext(ctx, "synchronous_commit is off: PostgreSQL confirms commits before they are on disk, and so would Parley")
+	return warnUnsafe(ctx, pool, log)
+}
+
+// warnUnsafe says it in the log when PostgreSQL confirms what a crash could take back: Parley's OK is no more than
+// PostgreSQL's.
+func warnUnsafe(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) error {
+	for setting, means := range map[string]string{
+		"synchronous_commit": "PostgreSQL confirms commits before they are on disk, and so would Parley",
+		"fsync":              "a crash of the machine may destroy the database",
+	} {
+		var value string
+		if err := pool.QueryRow(ctx, "SHOW "+setting).Scan(&value); err != nil {
+			return fmt.Errorf("read %s: %w", setting, err)
+		}
+		if value == "off" {
+			log.WarnContext(ctx, "PostgreSQL is not set up to be durable", "setting", setting+" is off", "means", means)
+		}
 	}
 	return nil
 }

@@ -73,6 +73,7 @@ type Acks struct {
 	waiting map[device]map[uuid.UUID]int64
 	writing map[device]map[uuid.UUID]int64 // taken, and perhaps not committed yet; its maps do not change
 	count   int
+	lives   int // counts ForgetAll
 }
 
 // New returns an Acks that Run writes out.
@@ -159,6 +160,15 @@ func (a *Acks) Forget(userID, deviceID string) {
 	delete(a.waiting, d)
 }
 
+// ForgetAll drops what waits, and what is being written should that fail: positions of a log's life that is over. It waits
+// for no writing, since the writing may wait for a connection and the connection for this.
+func (a *Acks) ForgetAll() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.waiting, a.writing, a.count = make(map[device]map[uuid.UUID]int64), nil, 0
+	a.lives++
+}
+
 // Run writes acks behind until ctx ends, and what is left then.
 func (a *Acks) Run(ctx context.Context) {
 	tick := a.clock.NewTicker(FlushInterval)
@@ -180,6 +190,7 @@ func (a *Acks) flushAll(ctx context.Context) {
 	a.mu.Lock()
 	all := a.waiting
 	a.waiting, a.writing, a.count = make(map[device]map[uuid.UUID]int64), all, 0
+	life := a.lives
 	a.mu.Unlock()
 	defer func() {
 		a.mu.Lock()
@@ -189,13 +200,13 @@ func (a *Acks) flushAll(ctx context.Context) {
 	if len(all) == 0 {
 		return
 	}
-	if err := a.write(ctx, all); err != nil {
+	if err := a.write(ctx, life, all); err != nil {
 		a.log.WarnContext(ctx, "cursors not written, trying again", "devices", len(all), "error", err)
 	}
 }
 
-// write writes cursors; those that could not be written wait again.
-func (a *Acks) write(ctx context.Context, all map[device]map[uuid.UUID]int64) error {
+// write writes cursors; those that could not be written wait again, unless the life that they belong to is over.
+func (a *Acks) write(ctx context.Context, life int, all map[device]map[uuid.UUID]int64) error {
 	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
 	var users, devices []string
@@ -224,6 +235,9 @@ func (a *Acks) write(ctx context.Context, all map[device]map[uuid.UUID]int64) er
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if life != a.lives {
+		return failed
+	}
 	for d, m := range all { // writing some of them twice does no harm
 		acks := make([]Ack, 0, len(m))
 		for id, seq := range m {

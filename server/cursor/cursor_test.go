@@ -116,3 +116,38 @@ func TestAcks(t *testing.T) {
 	<-done // it writes what is left
 	require.Equal(t, map[string]int64{"u/d/" + open.String(): 9, "u/d/" + left.String(): 5, "u/e/" + open.String(): 10}, st.saved)
 }
+
+// over is a store whose database is promoted while it writes.
+type over struct{ promoted func() }
+
+func (s *over) SaveCursors(context.Context, []string, []string, []uuid.UUID, []int64) error {
+	s.promoted()
+	return errors.New("away")
+}
+
+// Acks of a log's life that is over are written in no other: neither those that wait nor those whose writing failed.
+func TestAcksEndWithTheirLife(t *testing.T) {
+	id := uuid.New()
+	see := limits{id: {Visible: session.Visibility{{From: 1, To: session.Open}}, Head: 10}}
+	promotions := make(chan struct{}, 10)
+	clock := clockwork.NewFakeClock()
+	st := &over{}
+	a := cursor.New(st, see, clock, slog.New(slog.DiscardHandler))
+	st.promoted = func() { a.ForgetAll(); promotions <- struct{}{} }
+	require.NoError(t, a.Ack(t.Context(), "u", "d", []cursor.Ack{{id, 7}}))
+	a.ForgetAll()
+	require.Nil(t, a.Waiting("u", "d"))
+
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); a.Run(ctx) }()
+	require.NoError(t, clock.BlockUntilContext(t.Context(), 1))
+	require.NoError(t, a.Ack(t.Context(), "u", "d", []cursor.Ack{{id, 8}}))
+	clock.Advance(cursor.FlushInterval)
+	<-promotions
+	require.Eventually(t, func() bool { return a.Waiting("u", "d") == nil }, 10*time.Second, time.Millisecond)
+	clock.Advance(cursor.FlushInterval)
+	cancel()
+	<-done
+	require.Empty(t, promotions, "what failed is not tried again")
+}

@@ -104,6 +104,9 @@ func (p *Postgres) initCluster(ctx context.Context) error {
 		return err
 	}
 	p.password = rand.Text()
+	if p.primary != nil {
+		p.password = p.primary.password // roles are copied too
+	}
 	if err := os.WriteFile(secret, []byte(p.password+"\n"), 0o600); err != nil {
 		return err
 	}
@@ -114,7 +117,11 @@ func (p *Postgres) initCluster(ctx context.Context) error {
 	if err := os.RemoveAll(unfinished); err != nil {
 		return err
 	}
-	if err := p.initdb(ctx, unfinished, secret); err != nil {
+	create := func() error { return p.initdb(ctx, unfinished, secret) }
+	if p.primary != nil {
+		create = func() error { return p.baseBackup(ctx, unfinished) }
+	}
+	if err := create(); err != nil {
 		return err
 	}
 	return os.Rename(unfinished, p.dataDir())
@@ -122,9 +129,13 @@ func (p *Postgres) initCluster(ctx context.Context) error {
 
 func (p *Postgres) initdb(ctx context.Context, dir, secret string) error {
 	// "C" is the one locale that every machine has, and bytes are how ids compare anyway.
-	cmd := exec.Command(p.binaries.command("initdb"), //nolint:gosec,noctx // found by us; waited for below
-		"--pgdata="+dir, "--username="+pgUser, "--pwfile="+secret,
+	return p.runOnce(ctx, "initdb", "--pgdata="+dir, "--username="+pgUser, "--pwfile="+secret,
 		"--encoding=UTF8", "--locale=C", "--auth-local=trust", "--auth-host=scram-sha-256")
+}
+
+// runOnce runs one of PostgreSQL's programs to its end.
+func (p *Postgres) runOnce(ctx context.Context, name string, args ...string) error {
+	cmd := exec.Command(p.binaries.command(name), args...) //nolint:gosec,noctx // found by us; waited for below
 	cmd.Dir = p.dir
 	cmd.Env = serverEnv(p.dir)
 	var said bytes.Buffer
@@ -139,7 +150,7 @@ func (p *Postgres) initdb(ctx context.Context, dir, secret string) error {
 		return err
 	}
 	if run.err != nil {
-		return fmt.Errorf("initdb: %w: %s", run.err, lastLines(said.Bytes(), 5))
+		return fmt.Errorf("%s: %w: %s", name, run.err, lastLines(said.Bytes(), 5))
 	}
 	return nil
 }

@@ -56,6 +56,7 @@ type Postgres struct {
 	port     int  // of TCP, and part of the socket's name
 	password string
 	settings map[string]string
+	primary  *Postgres // new data is copied from there; nil: made afresh
 
 	mu     sync.Mutex // held over starting and stopping
 	server *child     // the running server or the last one
@@ -67,10 +68,14 @@ type Postgres struct {
 // Kill or the end of this process.
 //
 // If PostgreSQL cannot be had, the error is one line that says what is missing and how to get it.
-func StartPostgres(ctx context.Context, o PostgresOptions) (_ *Postgres, err error) {
+func StartPostgres(ctx context.Context, o PostgresOptions) (*Postgres, error) {
+	return startPostgres(ctx, o, nil)
+}
+
+func startPostgres(ctx context.Context, o PostgresOptions, primary *Postgres) (_ *Postgres, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, startPatience, errors.New("PostgreSQL did not start in time"))
 	defer cancel()
-	p := &Postgres{opts: o, log: o.Log, port: 5432}
+	p := &Postgres{opts: o, log: o.Log, port: 5432, primary: primary}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}

@@ -169,6 +169,16 @@ func (g *Gate) ForgetUser(userID string) {
 	}
 }
 
+// ForgetAll drops everything.
+func (g *Gate) ForgetAll() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.known.Purge()
+	for who := range g.flights {
+		g.forget(who)
+	}
+}
+
 // forget is called with mu held.
 func (g *Gate) forget(who session.Actor) {
 	g.known.Remove(who)

@@ -33,6 +33,7 @@ type fakes struct {
 	parleyv1connect.UnimplementedDeviceServiceHandler
 	parleyv1connect.UnimplementedSessionServiceHandler
 	parleyv1connect.UnimplementedStateServiceHandler
+	parleyv1connect.UnimplementedPresenceServiceHandler
 	parleyv1connect.UnimplementedAdminServiceHandler
 
 	send      func(context.Context, *parleyv1.SendMessageRequest) (*parleyv1.SendMessageResponse, error)
@@ -104,7 +105,7 @@ func (f *fakes) config(t testing.TB) Config {
 	require.NoError(t, err)
 	return Config{
 		Services: Services{Relation: f, Device: f, Session: f, Message: fakeMessages{f: f}, State: f, Sync: fakeSync{f: f},
-			Admin: f},
+			Presence: f, Admin: f},
 		Subscriber: f, Verifier: fakeVerifier{}, APIKey: key, Gate: f, Health: grpchealth.NewStaticChecker(),
 		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), UnaryTimeout: 10 * time.Second,
 	}

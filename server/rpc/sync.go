@@ -82,7 +82,8 @@ func (s *connectSink) Send(f *wire.Frame) error {
 func (s *SyncServer) PullOffline(ctx context.Context, req *parleyv1.PullOfflineRequest) (*parleyv1.PullOfflineResponse, error) {
 	p := PrincipalFrom(ctx)
 	var after stream.Mark
-	if err := page.Decode(page.Offline, req.GetPageToken(), &after.SessionID, &after.Seq); err != nil {
+	// A token belongs to one life of the log, as the positions in it do.
+	if err := page.Decode(page.Offline.For(s.Epoch.Current()), req.GetPageToken(), &after.SessionID, &after.Seq); err != nil {
 		return nil, err
 	}
 	limit := int64(req.GetLimit())
@@ -98,7 +99,7 @@ func (s *SyncServer) PullOffline(ctx context.Context, req *parleyv1.PullOfflineR
 		res.Messages = append(res.Messages, wire.MessageFor(e.Entry, pulled.StateOf(e)))
 	}
 	if pulled.Next != (stream.Mark{}) {
-		res.NextPageToken = page.Encode(page.Offline, pulled.Next.SessionID, pulled.Next.Seq)
+		res.NextPageToken = page.Encode(page.Offline.For(pulled.Epoch), pulled.Next.SessionID, pulled.Next.Seq)
 	}
 	return res, nil
 }

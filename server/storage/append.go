@@ -38,6 +38,9 @@ func NewMessages(db *DB) *Messages {
 	return &Messages{DB: db, Sessions: Sessions{db}, direct: direct}
 }
 
+// Forget drops what is remembered of direct sessions: the database may have lost some.
+func (s *Messages) Forget() { s.direct.Purge() }
+
 // WithLog implements committer.Store.
 func (s *Messages) WithLog(ctx context.Context, id uuid.UUID, fn session.Change) ([]message.Entry, error) {
 	return s.Sessions.WithLog(ctx, id, fn)

@@ -7,12 +7,29 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/parley-im/parley/gen/sqlc"
 )
 
+// undefinedFunction is the SQLSTATE for a function that is not there.
+const undefinedFunction = "42883"
+
+// errNewEpoch fails what was begun in the former life of the log and would end in the present one.
+var errNewEpoch = errors.New("the database was promoted or restored")
+
 // OpenPool makes the pool of connections that all adapters share; it connects when first used. The URL's own settings
-// hold but for those that the adapters rely on.
+// hold but for those that the adapters rely on. Of several hosts in it the first that takes writes is used; a standby
+// counts as not there.
 func OpenPool(ctx context.Context, url string, maxConns int) (*pgxpool.Pool, error) {
+	return OpenWatchedPool(ctx, url, maxConns, nil)
+}
+
+// OpenWatchedPool is OpenPool; seen gets the epoch of each connection before anybody else gets the connection, and says
+// whether it is another one than before: then the connection, and what waited for it, fails once. It may be called by
+// several goroutines at once, and not at all while the database has no schema yet.
+func OpenWatchedPool(ctx context.Context, url string, maxConns int, seen func(epoch string) (changed bool)) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, errors.New("PARLEY_POSTGRES_URL is no valid connection string") // err quotes it, password and all
@@ -35,8 +52,24 @@ func OpenPool(ctx context.Context, url string, maxConns int) (*pgxpool.Pool, err
 	set["statement_timeout"] = "15s"
 	set["lock_timeout"] = "10s"
 	set["idle_in_transaction_session_timeout"] = "30s"
-	cfg.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+	// A standby would answer reads of a log's life that is about to end, and refuse everything else.
+	cfg.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		registerUUIDs(conn.TypeMap())
+		if seen == nil {
+			return nil
+		}
+		epoch, err := sqlc.New().FeedEpoch(ctx, conn)
+		var pg *pgconn.PgError
+		if errors.As(err, &pg) && pg.Code == undefinedFunction { // not migrated yet
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the epoch: %w", err)
+		}
+		if seen(epoch) {
+			return errNewEpoch
+		}
 		return nil
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)

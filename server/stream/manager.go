@@ -11,7 +11,6 @@ import (
 	"github.com/jonboulle/clockwork"
 	"golang.org/x/sync/semaphore"
 
-	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 	"github.com/parley-im/parley/server/hub"
 	"github.com/parley-im/parley/server/refusal"
 )
@@ -116,41 +115,52 @@ var (
 	errExpired   = refusal.New(refusal.TokenExpired, "The token's time is over; get a new one and reconnect.")
 )
 
-// Serve runs a stream until the call, the sink or the server ends it, and says why. It returns nil after a Resync that
-// ends the stream, and when the stream goes on by itself: a Detachable sink is then told of the end.
+// formerEpoch stands for any epoch but the present one.
+const formerEpoch = "former"
+
+// Serve runs a stream until the call, the sink or the server ends it, and says why. It returns nil when the stream goes on
+// by itself: a Detachable sink is then told of the end.
 func (m *Manager) Serve(ctx context.Context, caller Caller, req Request, sink Sink) error {
 	s := newStream(m, caller, req, sink)
 	if err := m.register(s, caller.Expires); err != nil {
 		return err
 	}
-	parked := false
-	defer func() {
-		if !parked {
-			m.unregister(s)
-		}
-	}()
+	s, err := m.serve(ctx, s, req)
+	if errors.Is(err, errParked) {
+		return nil
+	}
+	m.unregister(s)
+	return err
+}
+
+// serve opens a stream and runs it until it parks (errParked) or ends, and returns the stream that did, which is another one
+// where the epoch changed: then the call goes on with a stream that starts afresh, and not a later call, which could not
+// tell that its device holds nothing any more.
+func (m *Manager) serve(ctx context.Context, s *Stream, req Request) (*Stream, error) {
 	err := s.open(ctx, req)
 	if err == nil {
 		err = s.run(ctx)
 	}
-	if parked = errors.Is(err, errParked); parked {
-		return nil
-	}
-	return m.finish(s, err)
+	return m.liveOn(ctx, s, err)
 }
 
-// finish takes a stream out of the hub and turns what ended it into what the call answers.
-func (m *Manager) finish(s *Stream, err error) error {
+// liveOn takes what came of running a stream.
+func (m *Manager) liveOn(ctx context.Context, s *Stream, err error) (*Stream, error) {
+	if errors.Is(err, errParked) {
+		return s, err
+	}
 	s.close()
 	if s.beat != nil {
 		s.beat.Stop()
 	}
-	if errors.Is(err, errEpochChanged) {
-		s.frame.Reset(keepBuffer)
-		s.sayResync(parleyv1.ResyncReason_RESYNC_REASON_EPOCH_CHANGED, "", m.epoch.Current())
-		return s.flush()
+	if !errors.Is(err, errEpochChanged) {
+		return s, asEnd(err)
 	}
-	return asEnd(err)
+	next := s.successor()
+	if !m.replace(s, next) {
+		return s, asEnd(errDisplaced)
+	}
+	return m.serve(ctx, next, Request{Epoch: formerEpoch, MaxBacklog: next.limit})
 }
 
 func (m *Manager) register(s *Stream, expires time.Time) error {
@@ -166,6 +176,21 @@ func (m *Manager) register(s *Stream, expires time.Time) error {
 	m.live[key] = &entry{s, expires}
 	m.wg.Add(1)
 	return nil
+}
+
+// replace puts a stream in the place of one that has ended, unless a newer one of the device is there by now.
+func (m *Manager) replace(old, by *Stream) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.live[deviceKey{old.userID, old.deviceID}]
+	if e == nil || e.Stream != old {
+		return false
+	}
+	e.Stream = by
+	if m.draining {
+		by.end(m.goingDown())
+	}
+	return true
 }
 
 func (m *Manager) unregister(s *Stream) {
@@ -224,7 +249,7 @@ func (m *Manager) endWhere(why refusal.Reason, match func(deviceKey, *entry) boo
 	}
 }
 
-// Resync tells every stream that the log's life has changed, and ends it.
+// Resync tells every stream that the log's life has changed, and makes it start afresh.
 func (m *Manager) Resync() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -29,11 +29,23 @@ func newStream(m *Manager, caller Caller, req Request, sink Sink) *Stream {
 		limit: req.MaxBacklog}
 }
 
+// successor is the stream that goes on in this one's place when the epoch has changed. What is to end this one ends it.
+func (s *Stream) successor() *Stream {
+	next := newStream(s.m, Caller{UserID: s.userID, DeviceID: s.deviceID}, Request{MaxBacklog: s.limit}, s.sink)
+	next.again, next.direct = true, s.direct
+	s.mu.Lock()
+	s.next = next
+	s.mu.Unlock()
+	return next
+}
+
 // open registers for what is new first and reads heads and cursors afterwards, so that nothing falls between.
 func (s *Stream) open(ctx context.Context, req Request) error {
 	epoch := s.m.epoch.Current()
-	if err := s.sayOpened(epoch); err != nil {
-		return err
+	if !s.again {
+		if err := s.sayOpened(epoch); err != nil {
+			return err
+		}
 	}
 	if req.Epoch != "" && req.Epoch != epoch {
 		s.sayResync(parleyv1.ResyncReason_RESYNC_REASON_EPOCH_CHANGED, "", epoch)

@@ -31,7 +31,8 @@ func serveWorld(t testing.TB, w *world, ln net.Listener, reg *prometheus.Registr
 			Session: parleyv1connect.UnimplementedSessionServiceHandler{},
 			Message: parleyv1connect.UnimplementedMessageServiceHandler{},
 			State:   parleyv1connect.UnimplementedStateServiceHandler{}, Sync: syncer,
-			Admin: parleyv1connect.UnimplementedAdminServiceHandler{}},
+			Presence: parleyv1connect.UnimplementedPresenceServiceHandler{},
+			Admin:    parleyv1connect.UnimplementedAdminServiceHandler{}},
 		Subscriber: syncer, Verifier: believer{}, APIKey: key, Gate: believer{}, Health: grpchealth.NewStaticChecker(),
 		Log: log, Metrics: reg,
 	})

@@ -36,6 +36,7 @@ type Stream struct {
 	userID, deviceID string
 	wake             chan struct{} // room for one
 	ended            chan struct{}
+	again            bool // goes on in a call whose first stream a new epoch ended
 
 	tracks map[uuid.UUID]*track // the writer's
 	frame  *wire.Frame          // the writer's
@@ -49,6 +50,7 @@ type Stream struct {
 
 	mu         sync.Mutex
 	endErr     error
+	next       *Stream // took this one's place, see successor
 	queue      []queued
 	spare      []queued // the other half of the queue's double buffer
 	queueBytes int
@@ -113,6 +115,11 @@ func (s *Stream) nudge() {
 // end ends the stream with a reason; the first one counts.
 func (s *Stream) end(why error) {
 	s.mu.Lock()
+	if next := s.next; next != nil {
+		s.mu.Unlock()
+		next.end(why)
+		return
+	}
 	defer s.mu.Unlock()
 	if s.endErr == nil {
 		s.endErr = why

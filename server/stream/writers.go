@@ -224,11 +224,11 @@ func (s *Stream) serve(f *wire.Frame) {
 // resume gives the stream a goroutine until it can be parked again, or ends it.
 func (s *Stream) resume() {
 	s.frame = wire.NewFrame(s.direct.Codec())
-	err := s.guarded(s.direct.Context())
+	ctx := s.direct.Context()
+	last, err := s.m.liveOn(ctx, s, s.guarded(ctx))
 	if errors.Is(err, errParked) {
 		return
 	}
-	err = s.m.finish(s, err)
-	s.direct.End(err)
-	s.m.unregister(s)
+	last.direct.End(err)
+	s.m.unregister(last)
 }

@@ -875,8 +875,8 @@ func (x *CaughtUp) GetUnreadTotal() int64 {
 	return 0
 }
 
-// The client must drop its cursors and what it holds of the named session (or of all) and take what follows, on this
-// stream or on the next, as a fresh start.
+// The client must drop its cursors and what it holds of the named session (or of all) and take what follows on this
+// stream as a fresh start.
 type Resync struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Why.

@@ -32,6 +32,7 @@ func root() *cobra.Command {
 To try it, on a machine with nothing but this program:
   parley run                        a server with its own PostgreSQL and Redis
   parley chat --as alice --with bob a terminal chat against it
+  parley cluster                    three nodes behind a balancer, to kill one by one
 
 In production:
   parley migrate up                 bring the schema up to date (serve does it too)
@@ -41,8 +42,8 @@ Every flag is also an environment variable: --postgres-url is PARLEY_POSTGRES_UR
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(serveCommand(), runCommand(), migrateCommand(), tokenCommand(), chatCommand(), doctorCommand(),
-		benchCommand(), benchLimitCommand(), versionCommand())
+	cmd.AddCommand(serveCommand(), runCommand(), clusterCommand(), migrateCommand(), tokenCommand(), chatCommand(), doctorCommand(),
+		simulateCommand(), benchCommand(), benchLimitCommand(), versionCommand())
 	return cmd
 }
 

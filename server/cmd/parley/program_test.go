@@ -19,7 +19,7 @@ import (
 
 func TestHelpAndVersion(t *testing.T) {
 	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"run", "--help"}, {"migrate", "--help"},
-		{"token", "--help"}, {"chat", "--help"}} {
+		{"token", "--help"}, {"chat", "--help"}, {"cluster", "--help"}, {"simulate", "--help"}} {
 		out, err := once(t, []string{"PARLEY_ADMIN_KEY=" + testKey}, args...)
 		require.NoError(t, err, "%v: %s", args, out)
 		require.Contains(t, out, "Usage:")

@@ -2,21 +2,14 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
-	"log/slog"
 	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/parley-im/parley/server/app"
-	"github.com/parley-im/parley/server/dev"
 )
 
 func runCommand() *cobra.Command {
@@ -41,45 +34,14 @@ keeps an admin key and a signing key, serves, and prints two ready logins. Every
 	return cmd
 }
 
-func runDev(cmd *cobra.Command, cfg app.Config) (err error) {
+func runDev(cmd *cobra.Command, cfg app.Config) error {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	log := cfg.NewLogger(os.Stderr)
-	if cfg.DataDir, err = filepath.Abs(cfg.DataDir); err != nil {
+	keyFile, stopServices, err := bring(ctx, out, &cfg, log)
+	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil { //nolint:gosec // PostgreSQL's own user goes through it; the keys are 0600
-		return err
-	}
-	note := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	if cfg.Postgres.URL == "" {
-		fmt.Fprintln(out, "Starting PostgreSQL ...")
-		pg, err := dev.StartPostgres(ctx, dev.PostgresOptions{DataDir: cfg.DataDir, Log: log})
-		if err != nil {
-			return err
-		}
-		defer stopWithin(pg.Stop)
-		cfg.Postgres.URL = pg.URL()
-	}
-	if cfg.Redis.URL == "" {
-		rd, err := dev.StartRedis(ctx, dev.RedisOptions{DataDir: cfg.DataDir, Log: log})
-		if err != nil {
-			return err
-		}
-		defer stopWithin(rd.Stop)
-		cfg.Redis.URL = rd.URL()
-		if rd.Kind() == "in-process" {
-			note.Info("no redis-server on this machine: using an in-process stand-in, which is fine for one node")
-		}
-	}
-	keyFile := filepath.Join(cfg.DataDir, "admin.key")
-	if cfg.Auth.AdminKey == "" {
-		if cfg.Auth.AdminKey, err = secretFile(keyFile); err != nil {
-			return err
-		}
-	}
-	if cfg.Auth.SigningKey == "" && cfg.Auth.JWKSURL == "" && cfg.Auth.JWKSFile == "" {
-		cfg.Auth.SigningKey = filepath.Join(cfg.DataDir, "signing.pem")
-	}
+	defer stopServices()
 	a, err := app.New(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -130,27 +92,4 @@ Or in two terminals:
   bin/parley chat --as bob --with alice
 `, base, ops, keyFile, tokens["alice"], tokens["bob"], base, base)
 	return nil
-}
-
-func stopWithin(stop func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
-	defer cancel()
-	if err := stop(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "parley:", err)
-	}
-}
-
-// secretFile returns the secret in a file that only its owner may read, and makes both if missing.
-func secretFile(path string) (string, error) {
-	b, err := os.ReadFile(path) //nolint:gosec // the path is the operator's
-	if err == nil {
-		return strings.TrimSpace(string(b)), nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	raw := make([]byte, 32)
-	_, _ = rand.Read(raw) // never fails: the program would end
-	secret := hex.EncodeToString(raw)
-	return secret, os.WriteFile(path, []byte(secret+"\n"), 0o600)
 }

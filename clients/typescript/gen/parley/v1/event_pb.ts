@@ -415,8 +415,8 @@ export const CaughtUpSchema: GenMessage<CaughtUp> = /*@__PURE__*/
   messageDesc(file_parley_v1_event, 9);
 
 /**
- * The client must drop its cursors and what it holds of the named session (or of all) and take what follows, on this
- * stream or on the next, as a fresh start.
+ * The client must drop its cursors and what it holds of the named session (or of all) and take what follows on this
+ * stream as a fresh start.
  *
  * @generated from message parley.v1.Resync
  */
