@@ -308,6 +308,9 @@ func (h *Hints) Alive(node string) bool {
 	return ok
 }
 
+// Alone reports whether no other node was heard lately.
+func (h *Hints) Alone() bool { return h.Peers() == 0 }
+
 // Peers is how many other nodes are there.
 func (h *Hints) Peers() int {
 	h.mu.Lock()

@@ -5,7 +5,7 @@
 // node of each. An entry counts only while its node is alive, by what is heard of it: so nothing has to be refreshed per
 // device, and all devices of a node that died go offline at once. A node writes the board when a stream comes or goes, and
 // all of its entries anew every RefreshEvery, for a board that was flushed. Without a board a node tells what it knows
-// itself.
+// itself; a node that hears no other needs none, and writes all of its entries once it hears one.
 //
 // Watching. A device watches users on the node of its stream. Changes come by a hint on the user's channel, to which
 // nodes subscribe while somebody there watches the user; a lost hint is made up for within RefreshEvery. Whether a watcher

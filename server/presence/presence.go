@@ -70,6 +70,8 @@ type Nodes interface {
 	Node() string
 	// Alive reports whether a node was heard lately; this node is alive.
 	Alive(node string) bool
+	// Alone reports whether no other node was heard lately.
+	Alone() bool
 	// PresenceChanged tells those who watch a user to look again. It never blocks.
 	PresenceChanged(userID string)
 	// WantPresence says whether somebody here watches a user. It never blocks.

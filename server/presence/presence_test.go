@@ -22,6 +22,7 @@ type world struct {
 	mu    sync.Mutex
 	board map[string]map[string]string // user, device, node
 	down  bool                         // the board fails
+	alone bool                         // nodes do not hear each other
 	alive map[string]bool
 	deny  map[string]bool // "viewer user"
 	nodes map[string]*node
@@ -159,6 +160,12 @@ func (l *link) Alive(name string) bool {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	return l.w.alive[name]
+}
+
+func (l *link) Alone() bool {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	return l.w.alone
 }
 
 func (l *link) others(f func(*node)) {
@@ -310,6 +317,20 @@ func TestWithoutABoardANodeTellsWhatItKnows(t *testing.T) {
 	require.Equal(t, []string{"b1"}, online(t, two, "alice", "bob").Devices)
 	w.set(func() { clear(w.board) }) // and again after a flush
 	w.clock.Advance(presence.RefreshEvery)
+	w.rounds(t)
+	require.Equal(t, []string{"b1"}, online(t, two, "alice", "bob").Devices)
+}
+
+func TestANodeAloneWritesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.alone = true
+	one, two := w.node("one"), w.node("two")
+	one.connect("bob/b1")
+	w.rounds(t)
+	require.Empty(t, w.board)
+	require.Equal(t, []string{"b1"}, online(t, one, "alice", "bob").Devices)
+	w.set(func() { w.alone = false })
 	w.rounds(t)
 	require.Equal(t, []string{"b1"}, online(t, two, "alice", "bob").Devices)
 }

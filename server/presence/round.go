@@ -72,8 +72,8 @@ func (t *Tracker) tell(ctx context.Context) {
 	taken := t.changes
 	t.changes = make(map[deviceKey]bool)
 	t.mu.Unlock()
-	if len(taken) == 0 || t.board == nil {
-		return
+	if len(taken) == 0 || t.board == nil || t.nodes.Alone() {
+		return // once another node is there, all is written
 	}
 	for part := range slices.Chunk(slices.Collect(maps.Keys(taken)), atOnce) {
 		changes := make([]Change, len(part))
@@ -221,7 +221,7 @@ func (t *Tracker) lookUp(ctx context.Context, users []Seen) (out []Presence, on 
 		ids[i] = u.UserID
 	}
 	var places [][]Place
-	if t.board != nil {
+	if t.board != nil && !t.nodes.Alone() {
 		places, _ = t.board.Get(ctx, ids) // as without a board
 	}
 	self := t.nodes.Node()

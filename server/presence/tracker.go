@@ -49,7 +49,8 @@ type Tracker struct {
 	dirty   map[string]struct{}       // watched users to look at again
 	doubted map[deviceKey]struct{}    // watches whose right is to be asked again
 
-	refreshed time.Time // Run's own
+	refreshed time.Time // Run's own, as is alone
+	alone     bool
 }
 
 // NewTracker returns a tracker that knows nobody; board may be nil.
@@ -57,7 +58,7 @@ func NewTracker(b Board, a Audience, n Nodes, s Streams, clock clockwork.Clock, 
 	return &Tracker{board: b, aud: a, nodes: n, streams: s, clock: clock, log: log, here: make(map[string]map[string]int),
 		leaving: make(map[deviceKey]time.Time), changes: make(map[deviceKey]bool), watches: make(map[deviceKey][]string),
 		by: make(map[string]*watched), dirty: make(map[string]struct{}), doubted: make(map[deviceKey]struct{}),
-		refreshed: clock.Now()}
+		refreshed: clock.Now(), alone: true}
 }
 
 // Online notes that a stream of a device came (true) or ended. A device's watch ends with its last stream.
@@ -185,7 +186,8 @@ func (t *Tracker) Run(ctx context.Context) {
 // Round does once what Run does all the time.
 func (t *Tracker) Round(ctx context.Context) {
 	t.expire()
-	if t.clock.Since(t.refreshed) >= RefreshEvery {
+	was := t.alone
+	if t.alone = t.nodes.Alone(); was && !t.alone || t.clock.Since(t.refreshed) >= RefreshEvery {
 		t.refreshed = t.clock.Now()
 		t.refresh()
 	}
