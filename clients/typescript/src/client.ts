@@ -246,9 +246,11 @@ export class ParleyClient {
   }
 
   async #identify(): Promise<Identity> {
-    const me = identityOf(await this.#api.credential.get());
-    if (!me) throw new ParleyError("TOKEN_INVALID", "the token does not say whose it is", { retryable: false });
-    return me;
+    const token = await this.#api.credential.get();
+    const me = identityOf(token);
+    if (me) return me;
+    this.#api.credential.reject(token);
+    throw new ParleyError("TOKEN_INVALID", "the token does not say whose it is");
   }
 
   async #prepare(signal: AbortSignal): Promise<void> {
