@@ -152,8 +152,7 @@ export class ParleyClient {
     this.#running = undefined;
     if (running && this.#connection.value.state === "live") {
       const patience = new AbortController();
-      const told = Promise.all([this.#sync.acks.flush(), this.#sync.reads.flush()]).catch(() => {});
-      await Promise.race([told, pause(goodbyeMs, patience.signal)]);
+      await Promise.race([this.#sayGoodbye(), pause(goodbyeMs, patience.signal)]);
       patience.abort();
     }
     running?.abort();
@@ -209,6 +208,13 @@ export class ParleyClient {
    */
   events(signal?: AbortSignal): AsyncIterableIterator<ClientEvent> {
     return this.#bus.read(signal);
+  }
+
+  // What is being taken in counts as seen once it is kept.
+  async #sayGoodbye(): Promise<void> {
+    await this.#keeper.idle();
+    await new Promise((resolve) => setTimeout(resolve));
+    await Promise.all([this.#sync.acks.flush(), this.#sync.reads.flush()]);
   }
 
   async #run(signal: AbortSignal): Promise<ParleyError> {
@@ -280,10 +286,9 @@ export class ParleyClient {
     void this.#outbox.run(this.#sending.signal);
   }
 
-  #setDown(error: ParleyError | undefined): void {
+  #setDown(error: ParleyError): void {
     this.#pauseSending();
-    const state = error && !hasNetwork() ? "offline" : "connecting";
-    this.#connection.set(error ? { state, error } : { state });
+    this.#connection.set({ state: hasNetwork() ? "connecting" : "offline", error });
   }
 
   #pauseSending(): void {

@@ -30,6 +30,11 @@ export class Keeper {
     if (Object.keys(change).length > 0) await this.#run((store) => store.write(change));
   }
 
+  /** Resolves when all that was to be written so far is. */
+  async idle(): Promise<void> {
+    await this.#tail;
+  }
+
   async close(): Promise<void> {
     await this.#run((store) => store.close());
   }

@@ -18,8 +18,8 @@ export interface StreamOwner {
   position(): MessageInitShape<typeof SubscribeRequestSchema>;
   /** Takes what came, in order. The stream waits for it. */
   take(events: readonly Event[], signal: AbortSignal): Promise<void>;
-  /** The stream is open and caught up, or is not any more. */
-  connecting(error?: ParleyError): void;
+  /** A stream ended, or could not be opened; another is tried. */
+  connecting(error: ParleyError): void;
 }
 
 /**
@@ -50,7 +50,6 @@ export class Subscription {
 
   async run(signal: AbortSignal): Promise<ParleyError> {
     this.#failures = this.#tokensRefused = 0;
-    this.owner.connecting();
     for (;;) {
       const error = await this.#once(signal);
       if (signal.aborted) return new ParleyError("STOPPED", "the client was stopped");

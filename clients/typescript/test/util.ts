@@ -43,6 +43,7 @@ export class Recorder {
   readonly events: ClientEvent[] = [];
   readonly bodies = new Map<string, string[]>();
   readonly problems: string[] = [];
+  readonly resets: string[] = [];
   readonly #at = new Map<string, number>();
 
   constructor(client: ParleyClient, signal: AbortSignal) {
@@ -55,6 +56,8 @@ export class Recorder {
   take(event: ClientEvent): void {
     this.events.push(event);
     if (event.type === "reset") {
+      // Only a new life of the log is a reason to begin anew, unless a test makes another.
+      if (event.reason !== "epochChanged") this.resets.push(event.reason);
       if (event.sessionId) this.#at.delete(event.sessionId);
       else this.#at.clear();
     }
