@@ -241,12 +241,11 @@ export class ParleyClient {
     if (this.#loaded) return;
     this.#loaded = true;
     const state = await this.#keeper.load(restoredMessages);
-    if (!state) return;
-    if (state.device) {
+    if (state?.device) {
       this.#sync.restore(state.device, state.sessions);
       this.#sync.fresh = false;
     }
-    this.#outbox.restore(state.outbox);
+    this.#outbox.restore(state?.outbox ?? []);
     this.#me.set(this.#sync.me);
     for (const sessionId of this.#outbox.sessions()) this.#outgoing(sessionId);
   }

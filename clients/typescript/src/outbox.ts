@@ -45,8 +45,10 @@ export interface OutboxEvents {
  * travel together. One that is refused for good is marked as failed and holds nobody up.
  */
 export class Outbox {
-  readonly #items = new Map<string, Item>(); // by message id, in the order of sending
+  #items = new Map<string, Item>(); // by message id, in the order of sending
   #order = 0;
+  #opened!: () => void;
+  readonly #ready = new Promise<void>((resolve) => (this.#opened = resolve));
   #wake: (() => void) | undefined;
 
   constructor(
@@ -55,15 +57,17 @@ export class Outbox {
     private readonly events: OutboxEvents,
   ) {}
 
-  /** Takes what a store kept. */
+  /** Takes what a store kept, once, before anything is sent: it goes before what was entered meanwhile. */
   restore(outbox: readonly StoredOutgoing[]): void {
+    const entered = this.#items;
+    this.#items = new Map();
     for (const stored of outbox) {
-      const { messageId } = stored.message;
-      if (!this.#items.has(messageId)) {
-        this.#items.set(messageId, { stored, settle: () => {}, refuse: () => {}, kept: true, answered: false, alone: false });
-      }
+      const item = { stored, settle: () => {}, refuse: () => {}, kept: true, answered: false, alone: false };
+      this.#items.set(stored.message.messageId, item);
       this.#order = Math.max(this.#order, stored.order);
     }
+    for (const [id, item] of entered) this.#items.set(id, item);
+    this.#opened();
   }
 
   /** Forgets everything. */
@@ -89,18 +93,24 @@ export class Outbox {
     if (this.#items.size >= maxOutbox) {
       throw new ParleyError("OVERLOADED", `more than ${maxOutbox} messages wait to be sent`);
     }
-    const stored: StoredOutgoing = { message, content, order: ++this.#order, ...(peerUserId && { peerUserId }) };
+    const stored: StoredOutgoing = { message, content, order: 0, ...(peerUserId && { peerUserId }) };
     const sent = new Promise<Message>((settle, refuse) => {
       const item: Item = { stored, settle, refuse, kept: false, answered: false, alone: false };
       this.#items.set(message.messageId, item);
-      void this.events.keep([stored], []).then(() => {
-        item.kept = true;
-        this.#stir();
-      });
+      void this.#keep(item);
     });
     sent.catch(() => {}); // the state of the message says it too
     this.events.changed(message.sessionId);
     return sent;
+  }
+
+  // Its place is known once what a store kept has been read.
+  async #keep(item: Item): Promise<void> {
+    await this.#ready;
+    item.stored = { ...item.stored, order: ++this.#order };
+    await this.events.keep([item.stored], []);
+    item.kept = true;
+    this.#stir();
   }
 
   /** Sends a failed message again, after what waits already. */

@@ -33,7 +33,8 @@ beforeAll(async () => {
   await new Promise<void>((resolve) => pages.listen(0, "127.0.0.1", resolve));
   origin = `http://127.0.0.1:${(pages.address() as AddressInfo).port}`;
   const executablePath = process.env["PARLEY_CHROMIUM"] ?? "/usr/bin/chromium";
-  [server, browser] = await Promise.all([Server.start(origin), chromium.launch({ executablePath, args: flags })]);
+  browser = await chromium.launch({ executablePath, args: flags });
+  server = await Server.start(origin);
   tabs = await browser.newContext();
 });
 afterAll(async () => {

@@ -108,7 +108,9 @@ export function scenarios(world: World): void {
       await new Promise((resolve) => setTimeout(resolve, 30));
       link.cut();
     }
-    await Promise.all([a1.state("live"), b1.state("live")]);
+    await a1.sendAll(id, ["after"]);
+    await b1.waitSeen(id, 42); // so its stream is a new one
+    await b1.state("live");
     link.mute();
     await b1.send(id, numbered("n", 5));
     // Only the heartbeat tells that a silent network is gone.
@@ -116,11 +118,11 @@ export function scenarios(world: World): void {
     link.close();
     await a1.send(id, numbered("o", 5));
     link.open();
-    await Promise.all([a1.waitSeen(id, 51), b1.waitSeen(id, 51)]);
+    await Promise.all([a1.waitSeen(id, 52), b1.waitSeen(id, 52)]);
     const [seenA, seenB] = [await a1.seen(id), await b1.seen(id)];
     expect([...seenA.problems, ...seenB.problems]).toEqual([]);
     expect(seenA.bodies).toEqual(seenB.bodies);
-    expect(seenB.bodies.filter((s) => s[0] !== "n")).toEqual([...numbered("m", 40), ...numbered("o", 5)]);
+    expect(seenB.bodies.filter((s) => s[0] !== "n")).toEqual([...numbered("m", 40), "after", ...numbered("o", 5)]);
     expect(seenB.bodies.filter((s) => s[0] === "n")).toEqual(numbered("n", 5));
   });
 
