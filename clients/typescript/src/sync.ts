@@ -219,9 +219,9 @@ export class Sync {
   }
 
   // After the backlog only what is new can come: a session without a backlog begins at its floor, one that is unknown
-  // until now where the user came in.
+  // until now where the user came in. A floor that was learnt late may lie past own messages that were answered before.
   #openAtFloor(s: SessionState): void {
-    if (this.caughtUp && s.floor !== undefined) s.open(s.floor);
+    if (this.caughtUp && s.floor !== undefined) s.open(Math.min(s.floor, s.thread.firstWaiting - 1));
   }
 
   /** Takes the answer to an own message, which takes its place in the live stream. */

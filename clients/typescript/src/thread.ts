@@ -25,6 +25,11 @@ export class Thread {
     return this.#held.size;
   }
 
+  /** The lowest seq that is held back; Infinity when nothing is. */
+  get firstWaiting(): number {
+    return Math.min(...this.#held.keys());
+  }
+
   /** Lets it begin after a seq. */
   open(after: number): void {
     if (this.shown === undefined) this.skip(after);

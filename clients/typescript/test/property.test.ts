@@ -166,7 +166,9 @@ async function live(fake: FakeParley, steps: Step[], persistent: boolean): Promi
   await app.close();
 }
 
-// What is entered right after a reload comes after what waited before it. Found by these tests.
+// Found by these tests: an own message that was answered before the place was known where its session begins anew, and
+// one that was entered right after a reload, before what waited had been read.
+const reset: Step[] = [{ do: "rest" }, { do: "send", session: 1, n: 1 }, { do: "epoch" }];
 const reloaded: Step[] = [{ do: "send", session: 1, n: 1 }, { do: "reload" }, { do: "send", session: 1, n: 1 }];
 
 const seed = process.env["SEED"] ? { seed: Number(process.env["SEED"]) } : {};
@@ -181,6 +183,6 @@ test("gapless, in order, once: in memory", async () => {
 test("gapless, in order, once: with a store, over reloads", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 25 }), (steps) => live(new FakeParley(), steps, true)),
-    { numRuns: 40, examples: [[reloaded]], ...seed },
+    { numRuns: 40, examples: [[reloaded], [reset]], ...seed },
   );
 }, 60_000);
