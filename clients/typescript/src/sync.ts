@@ -228,7 +228,8 @@ export class Sync {
   answered(message: Message, epoch: string): boolean {
     if (this.epoch !== "" && epoch !== this.epoch) return false;
     const s = this.session(message.sessionId);
-    s.thread.add(message);
+    // Entered before it was known who this is, it says so now.
+    s.thread.add(this.me ? { ...message, senderId: this.me.userId, senderDeviceId: this.me.deviceId } : message);
     if (!s.snapshot) this.stale(s.id);
     this.#openAtFloor(s);
     this.#advance(s);
@@ -328,15 +329,18 @@ export class Sync {
   /** Takes a description of a session. */
   describe(session: PbSession): SessionState {
     const s = this.session(session.sessionId);
-    const next = toSnapshot(session);
-    const known = s.snapshot !== undefined;
-    s.describe(next, session.lastMessage && toMessage(session.lastMessage));
-    if (!known && !s.thread.isOpen) s.floor ??= s.beginsAtHead ? next.headSeq : next.joinedSeq - 1;
-    this.#openAtFloor(s);
-    this.#advance(s);
+    this.#learn(s, session, s.beginsAtHead);
     s.publish();
     if (s.info.value) this.bus.publish({ type: "session", session: s.info.value });
     return s;
+  }
+
+  #learn(s: SessionState, session: PbSession, atHead: boolean): void {
+    const next = toSnapshot(session);
+    s.describe(next, session.lastMessage && toMessage(session.lastMessage));
+    if (!s.thread.isOpen) s.floor ??= atHead ? next.headSeq : next.joinedSeq - 1;
+    this.#openAtFloor(s);
+    this.#advance(s);
   }
 
   /** Has a session described anew, soon. */
@@ -376,10 +380,7 @@ export class Sync {
       this.#stale.delete(session.sessionId);
       before.delete(session.sessionId);
       const s = this.session(session.sessionId);
-      const next = toSnapshot(session);
-      if (!s.thread.isOpen && first) s.floor ??= next.headSeq;
-      s.describe(next, session.lastMessage && toMessage(session.lastMessage));
-      this.touch(s);
+      this.#learn(s, session, first || s.beginsAtHead);
     }
     // What is not listed has been left; its last entries, if they are not here yet, come by the stream.
     for (const id of before) {
