@@ -53,6 +53,11 @@ build: ## Build bin/parley
 test: ## Install what the tests need, then run all tests with the race detector
 	@cd tools/openapi && $(GO) test ./merge
 	@scripts/test -timeout $(TEST_TIMEOUT) -p $(TEST_PARALLEL) $(ARGS) $(PKG)
+	@if [ '$(PKG)' = ./... ]; then scripts/test-ts; fi
+
+.PHONY: test-ts
+test-ts: ## Test the TypeScript SDK: in memory, and against the real server from Node and Chromium
+	@scripts/test-ts
 
 .PHONY: check
 check: lint-proto breaking check-generated lint test-short ## The quick loop: lint, generated code up to date, short tests

@@ -1,0 +1,16 @@
+import { defineConfig } from "vitest/config";
+
+// unit: in memory. node and browser: the same scenarios against the real server, from Node and from Chromium.
+const project = (name: string, include: string[], testTimeout: number, hookTimeout = 10_000) => ({
+  test: { name, include, testTimeout, hookTimeout, pool: "threads" as const },
+});
+
+export default defineConfig({
+  test: {
+    projects: [
+      project("unit", ["test/*.test.ts"], 20_000),
+      project("node", ["test/real/node.test.ts"], 60_000, 90_000),
+      project("browser", ["test/real/browser.test.ts"], 60_000, 90_000),
+    ],
+  },
+});
