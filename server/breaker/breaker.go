@@ -89,8 +89,6 @@ func (b *Breaker) leave(ctx context.Context, err error) {
 	if b.open.Load() {
 		return
 	}
-	b.trips.Add(1) // before open, so that nobody who saw it open sees the old number later
-	b.open.Store(true)
 	if b.clock.Since(b.closed) < briefly {
 		b.later = min(b.later+1, maxLater)
 	} else {
@@ -98,6 +96,8 @@ func (b *Breaker) leave(ctx context.Context, err error) {
 	}
 	b.opened.Inc()
 	b.log.WarnContext(ctx, "redis is left alone until it answers again; PostgreSQL serves everything", "error", err)
+	b.trips.Add(1) // before open, so that nobody who saw it open sees the old number later
+	b.open.Store(true)
 	select {
 	case b.now <- struct{}{}:
 	default:

@@ -3,6 +3,7 @@ package offline
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,10 @@ const (
 	maxKeptBytes = 32 << 20
 	// keepAtOnce is how many batches one pipeline appends.
 	keepAtOnce = 256
+	// maxTogether is how many entries of one session are appended together.
+	maxTogether = 256
+	// gatherFor is the usual Keeper.GatherFor.
+	gatherFor = time.Second
 	// dropRetry is how often forgetting is tried again.
 	dropRetry = 500 * time.Millisecond
 )
@@ -32,6 +37,11 @@ const (
 //
 // Keeper.mu guards the queue and the sessions to forget; one goroutine (Run) takes from them.
 type Keeper struct {
+	// GatherFor is the time between two rounds, in which entries of the same sessions gather: a script costs Redis more than
+	// what it appends. A round comes earlier when a session is to be forgotten, when much waits, and for repairs: their
+	// leases end when the next reader takes one. 1 s by default; not to be changed after Run.
+	GatherFor time.Duration
+
 	cache   Cache
 	breaker *breaker.Breaker // nil without a cache
 	log     *slog.Logger
@@ -39,19 +49,21 @@ type Keeper struct {
 	wake    chan struct{}
 	lost    prometheus.Counter
 
-	mu     sync.Mutex
-	queue  []Batch
-	bytes  int64                // of the entries in queue
-	forget map[uuid.UUID]uint64 // when it was asked for, by count
-	asked  uint64
+	mu      sync.Mutex
+	queue   []Batch
+	bytes   int64                // of the entries in queue
+	repairs bool                 // one waits
+	last    map[uuid.UUID]int    // by session, the last of its batches in queue that another may be joined to
+	forget  map[uuid.UUID]uint64 // when it was asked for, by count
+	asked   uint64
 
 	failed time.Time // when an append last failed; Run's own
 }
 
 // NewKeeper returns a keeper of a cache, which may be nil: then it keeps nothing. reg may be nil.
 func NewKeeper(c Cache, clock clockwork.Clock, log *slog.Logger, reg prometheus.Registerer) *Keeper {
-	k := &Keeper{cache: c, clock: clock, log: log, wake: make(chan struct{}, 1),
-		forget: make(map[uuid.UUID]uint64), lost: prometheus.NewCounter(prometheus.CounterOpts{
+	k := &Keeper{GatherFor: gatherFor, cache: c, clock: clock, log: log, wake: make(chan struct{}, 1),
+		forget: make(map[uuid.UUID]uint64), last: make(map[uuid.UUID]int), lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "parley_cache_appends_lost_total", Help: "Batches that were not written to Redis."})}
 	if c != nil {
 		k.breaker = breaker.New(c.Ping, clock, log, reg)
@@ -98,6 +110,7 @@ func (k *Keeper) Committed(entries []*wire.Entry) {
 func (k *Keeper) Repair(b Batch) {
 	k.mu.Lock()
 	k.add(b)
+	k.repairs = true
 	k.mu.Unlock()
 	k.nudge()
 }
@@ -125,6 +138,15 @@ func (k *Keeper) add(b Batch) {
 		return
 	}
 	k.bytes += n
+	first := b.Entries[0]
+	if at, ok := k.last[first.SessionID]; ok && b.Lease == "" {
+		if to := &k.queue[at]; to.Lease == "" && len(to.Entries)+len(b.Entries) <= maxTogether &&
+			to.Entries[len(to.Entries)-1].Seq+1 == first.Seq {
+			to.Entries = append(slices.Clip(to.Entries), b.Entries...) // the publisher's own slice is not to be written to
+			return
+		}
+	}
+	k.last[first.SessionID] = len(k.queue)
 	k.queue = append(k.queue, b)
 }
 
@@ -161,6 +183,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	defer probes.Wait()
 	retry := k.clock.NewTicker(dropRetry)
 	defer retry.Stop()
+	var ended time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -168,9 +191,40 @@ func (k *Keeper) Run(ctx context.Context) {
 		case <-k.wake:
 		case <-retry.Chan():
 		}
+		k.gather(ctx, ended)
 		for k.once(ctx) {
 		}
+		ended = k.clock.Now()
 	}
+}
+
+// gather waits until GatherFor has passed since the last round ended, or nothing may wait any longer.
+func (k *Keeper) gather(ctx context.Context, ended time.Time) {
+	left := k.GatherFor - k.clock.Since(ended)
+	if left <= 0 || k.pressing() {
+		return
+	}
+	timer := k.clock.NewTimer(left)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.Chan():
+			return
+		case <-k.wake:
+			if k.pressing() {
+				return
+			}
+		}
+	}
+}
+
+// pressing reports whether what waits is to be written at once.
+func (k *Keeper) pressing() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.repairs || len(k.forget) > 0 || len(k.queue) >= maxKept/4 || k.bytes >= maxKeptBytes/4
 }
 
 // once writes one round of what waits and reports whether there may be more at once.
@@ -179,6 +233,8 @@ func (k *Keeper) once(ctx context.Context) bool {
 	n := min(len(k.queue), keepAtOnce)
 	taken := k.queue[:n:n]
 	k.queue = k.queue[n:]
+	k.repairs = false
+	clear(k.last) // what comes is not joined to what is taken
 	for _, b := range taken {
 		k.bytes -= size(b)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,15 @@ type fakeCache struct {
 
 	failReads, failAppends, failPings atomic.Bool
 	hang                              chan struct{} // appends wait for it, if set
+
+	mu      sync.Mutex
+	batches []offline.Batch
+}
+
+func (c *fakeCache) appended() []offline.Batch {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.batches)
 }
 
 func failing(b *atomic.Bool) error {
@@ -44,8 +54,11 @@ func (c *fakeCache) Read(_ context.Context, ranges []message.Range) ([]offline.C
 	return make([]offline.Cached, len(ranges)), failing(&c.failReads)
 }
 
-func (c *fakeCache) Append(context.Context, []offline.Batch) error {
+func (c *fakeCache) Append(_ context.Context, batches []offline.Batch) error {
 	defer c.appends.Add(1)
+	c.mu.Lock()
+	c.batches = append(c.batches, batches...)
+	c.mu.Unlock()
 	if c.hang != nil {
 		<-c.hang
 	}
@@ -228,7 +241,10 @@ func TestCacheThatOnlyReadsIsLeftAlone(t *testing.T) {
 	w.cache.failPings.Store(true)
 	for n := range 3 {
 		w.keeper.Committed([]*wire.Entry{wire.Encode(entry(uuid.New(), 1))})
-		eventually(t, func() bool { return w.cache.appends.Load() == int64(n+1) }, "no append")
+		eventually(t, func() bool {
+			w.clock.Advance(50 * time.Millisecond)
+			return w.cache.appends.Load() == int64(n+1)
+		}, "no append")
 		w.read(t, uuid.New())
 	}
 	eventually(t, func() bool { return w.metric(t, "parley_cache_up") == 0 }, "it is used further")
@@ -311,4 +327,37 @@ func TestForgottenUntilNoAppendCanComeLate(t *testing.T) {
 	w.clock.Advance(offline.AppendLateness + time.Millisecond)
 	eventually(t, func() bool { return w.cache.drops.Load() >= 2 }, "not forgotten again")
 	eventually(t, func() bool { w.read(t, id); return w.cache.reads.Load() > 1 }, "never used again")
+}
+
+// Entries of a session that come one by one are appended together, in their order, and a gap is not papered over.
+func TestEntriesGatherBySession(t *testing.T) {
+	cache := &fakeCache{}
+	w := newWorld(cache)
+	w.run(t)
+	eventually(t, func() bool { return cache.pings.Load() == 1 }, "no first probe")
+	first := uuid.New()
+	w.keeper.Committed([]*wire.Entry{wire.Encode(entry(first, 1))}) // nothing was written lately: at once
+	eventually(t, func() bool { return cache.appends.Load() == 1 }, "no append")
+
+	a, b := uuid.New(), uuid.New()
+	for seq := int64(1); seq <= 300; seq++ {
+		w.keeper.Committed([]*wire.Entry{wire.Encode(entry(a, seq)), wire.Encode(entry(b, seq))})
+	}
+	w.keeper.Committed([]*wire.Entry{wire.Encode(entry(a, 400))})
+	require.EqualValues(t, 1, cache.appends.Load(), "they gather")
+	eventually(t, func() bool {
+		w.clock.Advance(50 * time.Millisecond)
+		return cache.appends.Load() == 2
+	}, "no second append")
+	got := map[uuid.UUID][]int64{}
+	for _, batch := range cache.appended()[1:] {
+		for i, e := range batch.Entries {
+			require.Equal(t, batch.Entries[0].SessionID, e.SessionID)
+			require.Equal(t, batch.Entries[0].Seq+int64(i), e.Seq, "a batch has no gap")
+			got[e.SessionID] = append(got[e.SessionID], e.Seq)
+		}
+	}
+	require.Len(t, cache.appended(), 1+2*2+1, "two of each session, of at most 256, and the one after the gap")
+	require.Len(t, got[a], 301)
+	require.Len(t, got[b], 300)
 }

@@ -12,6 +12,7 @@ package offline
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -101,9 +102,10 @@ func (r *Reader) Read(ctx context.Context, ranges []message.Range) ([][]*wire.En
 	var lead []message.Range
 	var led []*flight
 	for i, q := range ranges {
-		if found, ok := r.ring.Range(q); ok {
-			out[i] = found
-			r.entries.WithLabelValues("ring").Add(float64(len(found)))
+		// The newest entries may be nowhere else but in PostgreSQL yet: see Keeper.
+		out[i], q = r.ring.Split(q)
+		r.entries.WithLabelValues("ring").Add(float64(len(out[i])))
+		if q.From >= q.To {
 			continue
 		}
 		f, first := r.board(q)
@@ -124,7 +126,11 @@ func (r *Reader) Read(ctx context.Context, ranges []message.Range) ([][]*wire.En
 		if f.err != nil {
 			return nil, f.err
 		}
-		out[i] = f.entries
+		if len(out[i]) == 0 {
+			out[i] = f.entries
+		} else {
+			out[i] = slices.Concat(f.entries, out[i]) // the flight's are shared
+		}
 	}
 	return out, nil
 }

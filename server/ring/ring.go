@@ -159,6 +159,21 @@ func (r *Ring) Range(q message.Range) ([]*wire.Entry, bool) {
 	return append([]*wire.Entry(nil), t.entries[q.From+1-t.first:q.To-t.first+1]...), true
 }
 
+// Split returns the entries at the end of the range that the ring has, and the range before them, which is empty (From =
+// To) if it has all. What is read of that joins what is there: see Fill.
+func (r *Ring) Split(q message.Range) (found []*wire.Entry, rest message.Range) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t, ok := r.tails.Get(q.SessionID)
+	if !ok || q.To > t.last() || q.To < t.first || q.To <= q.From {
+		return nil, q
+	}
+	from := max(q.From+1, t.first)
+	found = append(found, t.entries[from-t.first:q.To-t.first+1]...)
+	q.To = from - 1
+	return found, q
+}
+
 // Token stands for now: Fill takes what was read after it was given out.
 func (r *Ring) Token() uint64 {
 	r.mu.Lock()
@@ -167,8 +182,8 @@ func (r *Ring) Token() uint64 {
 }
 
 // Fill takes entries that were read back: an unbroken stretch of a session of which nothing is there, or one right
-// before or right behind what is there (as pages that cut a session leave it) It is refused when something was recalled since the token was given out: what was
-// read may be stale.
+// before or right behind what is there (as pages that cut a session leave it). It is refused when something was recalled since the token was given out: what
+// was read may be stale.
 func (r *Ring) Fill(token uint64, entries []*wire.Entry) {
 	if len(entries) == 0 || len(entries) > maxTail/2 {
 		return

@@ -59,9 +59,16 @@ func TestRing(t *testing.T) {
 				q := message.Range{SessionID: id, From: rapid.Int64Range(0, head).Draw(t, "from"), To: head}
 				token := r.Token()
 				got, ok := r.Range(q)
+				tail, rest := r.Split(q)
+				require.Equal(t, q.To-q.From, rest.To-rest.From+int64(len(tail)))
+				require.Equal(t, ok || q.From == q.To, rest.From == rest.To)
+				for i, e := range tail {
+					require.Equal(t, rest.To+1+int64(i), e.Seq)
+					require.Equal(t, recalled[id][e.Seq], e.IsDeleted)
+				}
 				if !ok {
 					var read []*wire.Entry
-					for _, e := range logs[id][q.From:] {
+					for _, e := range logs[id][q.From:rest.To] {
 						if recalled[id][e.Seq] {
 							e = e.Erased()
 						}

@@ -106,11 +106,22 @@ func (c *StateCache) Fill(ctx context.Context, fills []statecache.Fill) (stored 
 func (c *StateCache) Forget(ctx context.Context, keys []state.Key) error {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	pipe := c.client.Pipeline()
-	for _, k := range keys {
-		pipe.Del(ctx, c.key(k)) // one by one: in a cluster they are in different slots
+	names := make([]string, len(keys))
+	for i, k := range keys {
+		names[i] = c.key(k)
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	var err error
+	if _, cluster := c.client.(*redis.ClusterClient); cluster { // there they are in different slots
+		_, err = c.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for _, name := range names {
+				p.Del(ctx, name)
+			}
+			return nil
+		})
+	} else if len(names) > 0 {
+		err = c.client.Del(ctx, names...).Err()
+	}
+	if err != nil {
 		return fmt.Errorf("redis: %w", err)
 	}
 	return nil
