@@ -333,6 +333,9 @@ func (h *Hints) Up() bool {
 
 // judge tells when hints as a whole have come or gone.
 func (h *Hints) judge(ctx context.Context) {
+	if ctx.Err() != nil {
+		return // it is this node that goes
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	up := h.Up()
