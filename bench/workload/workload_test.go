@@ -51,7 +51,7 @@ func TestWorkloads(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var rep report.Report
-			b := workload.New(workload.Config{Runs: 2, Warmup: 50 * time.Millisecond, Duration: 200 * time.Millisecond, Curves: name == "W1",
+			b := workload.New(workload.Config{Runs: 1, Warmup: 50 * time.Millisecond, Duration: 200 * time.Millisecond, Curves: name == "W1",
 				Scale: workload.TinyScale(), Progress: t.Output()}, s, &rep)
 			require.NoError(t, b.Run(t.Context(), name))
 			rep.Summarize()

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/parley-im/parley/server/refusal"
 )
 
 // Of a page of backlog: what bounds the round trips of a device.
@@ -28,8 +30,19 @@ func TestReturningDevices(t *testing.T) {
 			t.Run(fmt.Sprintf("shared=%t/ring=%d", shared, ring), func(t *testing.T) {
 				w := newReturning(t, returningSetup{users: devices, sessions: sessions, unread: unread, shared: shared, ringBytes: ring})
 				pages := (sessions*unread + pageEntries - 1) / pageEntries
-				w.settled()
-				require.Equal(t, devices*sessions*unread, w.allBack(devices))
+				devices := devices
+				for {
+					w.settled()
+					got, err := w.tryAllBack(devices)
+					if reason, _ := refusal.Of(err); reason == refusal.Unavailable && devices > 5 {
+						t.Logf("too many for this machine: %d", devices)
+						devices /= 2
+						continue
+					}
+					require.NoError(t, err)
+					require.Equal(t, devices*sessions*unread, got)
+					break
+				}
 				cold := w.pg.take()
 				t.Logf("cold: PostgreSQL %v, Redis %+v", cold, w.redis.take())
 				require.LessOrEqual(t, cold["StartList"], devices)
@@ -37,7 +50,13 @@ func TestReturningDevices(t *testing.T) {
 				for at, try := devices, 1; ; try, at = try+1, max(at/4, 1) {
 					w.settled()
 					devices := at
-					require.Equal(t, devices*sessions*unread, w.allBack(devices))
+					got, err := w.tryAllBack(devices)
+					if reason, _ := refusal.Of(err); reason == refusal.Unavailable && at > 1 {
+						t.Logf("too many for this machine: %d", devices)
+						continue
+					}
+					require.NoError(t, err)
+					require.Equal(t, devices*sessions*unread, got)
 					warm, redis := w.pg.take(), w.redis.take()
 					t.Logf("warm: PostgreSQL %v, Redis %+v", warm, redis)
 					onlyExpected(t, warm)
@@ -59,7 +78,7 @@ func TestReturningDevices(t *testing.T) {
 func onlyExpected(t *testing.T, n map[string]int) {
 	t.Helper()
 	rest := maps.Clone(n)
-	for _, name := range []string{"StartList", "MessageListRanges", "DeviceSetSeenMany"} { // the last: once a second for all
+	for _, name := range []string{"StartList", "MessageListRanges", "DeviceSetSeenMany", "show transaction_read_only"} { // once a second for all; once a connection
 		delete(rest, name)
 	}
 	require.Empty(t, rest)
