@@ -3,9 +3,8 @@
 //
 // All sessions share one queue. A worker takes everything that may be committed, with no artificial delay, at most
 // MaxBatch drafts or MaxBatchBytes at once; while it commits, the next batch gathers. A batch costs much whatever is in
-// it, so a second worker only begins beside the first when worthwhile drafts wait, or when the first has been at it for
-// patience. Changes of sessions (members, recalls, settings) run one by one, each in a worker of its own while there is
-// one.
+// it, so a second worker only begins beside the first when at least Worthwhile drafts wait, or when the first has been at
+// it for Patience. Changes of sessions (members, recalls, settings) run one by one, beside a batch where a worker is left.
 //
 // A session is in the hands of one worker at a time, and what comes for it meanwhile is held back until that is done:
 // what one caller sends in order is committed in order. (Workers of other nodes are kept apart by the lock on the
@@ -43,10 +42,10 @@ const (
 	// MaxWaiting is how many drafts and changes may wait for each worker that there may be; more are refused with
 	// OVERLOADED.
 	MaxWaiting = 16 * MaxBatch
-	// worthwhile is how many waiting drafts make it worth to commit them beside another batch.
-	worthwhile = 256
-	// patience is how long a transaction may take before others are committed beside it, however few.
-	patience = 50 * time.Millisecond
+	// Worthwhile is how many waiting drafts make it worth to commit them beside another batch.
+	Worthwhile = 256
+	// Patience is how long a transaction may take before others are committed beside it, however few.
+	Patience = 50 * time.Millisecond
 	// maxUnpublished is how many committed batches may wait for the publisher before commits wait too.
 	maxUnpublished = 64
 	// commitTimeout bounds one transaction. After it the outcome is unknown and the senders are told so.

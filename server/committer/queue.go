@@ -88,7 +88,7 @@ func (q *queue) room() bool { return q.running < q.most }
 // when none are being committed or many wait.
 func (q *queue) wanted() bool {
 	drafts := len(q.free) - q.changes
-	return q.room() && (q.changes > 0 || drafts > 0 && q.batches == 0 || drafts >= worthwhile)
+	return q.room() && (q.changes > 0 || drafts > 0 && q.batches == 0 || drafts >= Worthwhile)
 }
 
 // take takes work for a worker that begins: the change that came first, where nothing came before it or a batch is being
@@ -130,8 +130,7 @@ func drafts(waiting []item) (batch, left []item) {
 		switch {
 		case it.change != nil:
 			left = append(left, it)
-		case it.ctx.Err() != nil:
-			it.answer(Outcome{Err: it.ctx.Err()}) // nothing was done
+		case it.ctx.Err() != nil: // the caller leaves with that error, and nothing was done
 		case len(batch) == MaxBatch || len(batch) > 0 && bytes+len(it.draft.Body) > MaxBatchBytes:
 			return batch, append(left, waiting[n:]...)
 		default:

@@ -47,7 +47,7 @@ func (c *Committer) start() {
 // work commits what was taken and what gathers meanwhile, until that is not worth it.
 func (c *Committer) work(w work) {
 	for {
-		late := c.clock.AfterFunc(patience, c.hurry)
+		late := c.clock.AfterFunc(Patience, c.hurry)
 		if w.change != nil {
 			c.change(*w.change)
 		} else {
@@ -160,9 +160,8 @@ func (c *Committer) append(drafts []message.Draft) []Outcome {
 var errUncertain = refusal.New(refusal.Unavailable, "The commit was not confirmed in time; its outcome is unknown.")
 
 func (c *Committer) change(it item) {
-	if err := it.ctx.Err(); err != nil {
-		it.answer(Outcome{Err: err}) // the caller has left before anything was done
-		return
+	if it.ctx.Err() != nil {
+		return // the caller leaves with that error, and nothing was done
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(it.ctx), commitTimeout)
 	entries, err := c.store.WithLog(ctx, it.session, it.change)

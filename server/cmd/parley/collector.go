@@ -60,6 +60,6 @@ type turn struct{ of *cycle }
 
 // growth is how much the heap may grow, in per cent of what is in use: Go's 100, or more while that is little.
 func growth(live uint64) int {
-	const least = 4 << 20 // as Go's own
-	return max(100, int(headroom*100/max(live, least)))
+	const least = 4 << 20                               // as Go's own
+	return max(100, int(headroom*100/max(live, least))) //nolint:gosec // at most that of least
 }

@@ -27,11 +27,13 @@ func TestPaceFollowsWhatIsInUse(t *testing.T) {
 	stop := pace()
 	small := percent()
 	require.Greater(t, small, 100)
+	collected := func(ok func(percent int) bool) {
+		require.Eventually(t, func() bool { runtime.GC(); return ok(percent()) }, 5*time.Second, time.Millisecond)
+	}
 	held := make([]byte, 2*headroom)
-	require.Eventually(t, func() bool { runtime.GC(); return percent() == 100 }, 5*time.Second, time.Millisecond)
+	collected(func(percent int) bool { return percent == 100 })
 	runtime.KeepAlive(held)
-	held = nil
-	require.Eventually(t, func() bool { runtime.GC(); return percent() > 100 }, 5*time.Second, time.Millisecond)
+	collected(func(percent int) bool { return percent > 100 })
 	stop()
 	require.Equal(t, before, percent())
 }
