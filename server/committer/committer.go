@@ -1,21 +1,25 @@
-// Package committer is the only way into the log: group commit. Callers wait while a worker commits everything that has
-// gathered for its sessions in one transaction, so that many messages share one fsync and one round trip.
+// Package committer is the only way into the log: group commit. Callers wait while one transaction commits everything
+// that has gathered, so that many messages share one fsync and one round trip.
 //
-// A session always belongs to the same worker of a node (sessions of other nodes' workers are kept apart by the lock on
-// the session's row), so what one caller sends in order is committed in order. A worker takes everything that waits, with
-// no artificial delay, at most MaxBatch drafts or MaxBatchBytes at once; while it commits, the next batch gathers. Changes
-// of sessions (members, recalls, settings) run one by one between the batches.
+// All sessions share one queue. A worker takes everything that may be committed, with no artificial delay, at most
+// MaxBatch drafts or MaxBatchBytes at once; while it commits, the next batch gathers. A batch costs much whatever is in
+// it, so a second worker only begins beside the first when at least Worthwhile drafts wait, or when the first has been at
+// it for Patience. Changes of sessions (members, recalls, settings) run one by one, beside a batch where a worker is left.
+//
+// A session is in the hands of one worker at a time, and what comes for it meanwhile is held back until that is done:
+// what one caller sends in order is committed in order. (Workers of other nodes are kept apart by the lock on the
+// session's row.)
 //
 // After the commit, and not before, the callers are answered; then the new entries go to the Publisher, from one
-// goroutine per worker, so that each session's entries arrive there in seq order and a slow publisher holds up no commit
-// before its queue of maxUnpublished batches is full. Nothing that the publisher does can fail a send.
+// goroutine, so that each session's entries arrive there in seq order and a slow publisher holds up no commit before its
+// queue of maxUnpublished batches is full. Nothing that the publisher does can fail a send.
 //
-// Owners: a worker's queue is guarded by worker.mu; workers and publishers are started by New and waited for by Close.
+// Owners: the queue is guarded by queue.mu. Workers start when there is something for them and end when there is not;
+// they and the publisher are waited for by Close.
 package committer
 
 import (
 	"context"
-	"hash/maphash"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -29,14 +33,19 @@ import (
 	"github.com/parley-im/parley/server/session"
 )
 
-// Bounds of a worker.
+// Bounds.
 const (
 	// MaxBatch is how many drafts one transaction takes at most.
 	MaxBatch = 1024
 	// MaxBatchBytes is how many bytes of bodies one transaction takes at most (a single larger body still goes).
 	MaxBatchBytes = 4 << 20
-	// MaxWaiting is how many drafts and changes may wait for one worker; more are refused with OVERLOADED.
+	// MaxWaiting is how many drafts and changes may wait for each worker that there may be; more are refused with
+	// OVERLOADED.
 	MaxWaiting = 16 * MaxBatch
+	// Worthwhile is how many waiting drafts make it worth to commit them beside another batch.
+	Worthwhile = 256
+	// Patience is how long a transaction may take before others are committed beside it, however few.
+	Patience = 50 * time.Millisecond
 	// maxUnpublished is how many committed batches may wait for the publisher before commits wait too.
 	maxUnpublished = 64
 	// commitTimeout bounds one transaction. After it the outcome is unknown and the senders are told so.
@@ -69,28 +78,26 @@ type Publisher interface {
 	DirectStarted(sessionID uuid.UUID, users [2]string)
 }
 
-// Committer distributes sessions over workers. Safe for concurrent use.
+// Committer commits what it is given, in batches. Safe for concurrent use.
 type Committer struct {
-	store   Store
-	pub     Publisher
-	clock   clockwork.Clock
-	log     *slog.Logger
-	metrics *Metrics
-	seed    maphash.Seed
-	workers []*worker
-	sent    atomic.Int64
-	wg      sync.WaitGroup
+	store     Store
+	pub       Publisher
+	clock     clockwork.Clock
+	log       *slog.Logger
+	metrics   *Metrics
+	queue     queue
+	published chan published
+	sent      atomic.Int64
+	workers   sync.WaitGroup
+	publisher sync.WaitGroup
+	closeOnce sync.Once
 }
 
-// New starts n workers (at least 1). Close stops them.
+// New returns a committer of at most n transactions at a time (at least 1). Close stops it.
 func New(n int, store Store, pub Publisher, clock clockwork.Clock, log *slog.Logger, m *Metrics) *Committer {
-	c := &Committer{store: store, pub: pub, clock: clock, log: log, metrics: m, seed: maphash.MakeSeed()}
-	for range max(n, 1) {
-		w := &worker{c: c, wake: make(chan struct{}, 1), published: make(chan published, maxUnpublished)}
-		c.workers = append(c.workers, w)
-		c.wg.Go(w.run)
-		c.wg.Go(w.publish)
-	}
+	c := &Committer{store: store, pub: pub, clock: clock, log: log, metrics: m, published: make(chan published, maxUnpublished)}
+	c.queue = queue{most: max(n, 1), busy: make(map[uuid.UUID][]item)}
+	c.publisher.Go(c.publish)
 	return c
 }
 
@@ -98,33 +105,22 @@ func New(n int, store Store, pub Publisher, clock clockwork.Clock, log *slog.Log
 func (c *Committer) Sent() int64 { return c.sent.Load() }
 
 // Waiting is how many drafts and changes wait for a worker.
-func (c *Committer) Waiting() (n int) {
-	for _, w := range c.workers {
-		w.mu.Lock()
-		n += len(w.waiting)
-		w.mu.Unlock()
-	}
-	return n
-}
-
-func (c *Committer) worker(id uuid.UUID) *worker {
-	return c.workers[maphash.Bytes(c.seed, id[:])%uint64(len(c.workers))]
-}
+func (c *Committer) Waiting() int { return c.queue.len() }
 
 // Send commits drafts and returns an outcome for each, in order. Drafts are independent of each other; those of one
 // session are committed in the order given. The error is the context's: then the outcomes are unknown.
 func (c *Committer) Send(ctx context.Context, drafts []message.Draft) ([]Outcome, error) {
 	out := make([]Outcome, len(drafts))
-	done := &latch{ch: make(chan struct{})}
-	done.n.Store(int64(len(drafts)) + 1)
-	for i := range drafts {
-		it := item{ctx: ctx, draft: &drafts[i], out: &out[i], done: done}
-		if !c.worker(drafts[i].SessionID).put(it) {
-			out[i].Err = overloaded
-			done.release()
-		}
+	if len(drafts) == 0 {
+		return out, nil
 	}
-	done.release()
+	done := &latch{ch: make(chan struct{})}
+	done.n.Store(int64(len(drafts)))
+	items := make([]item, len(drafts))
+	for i := range drafts {
+		items[i] = item{ctx: ctx, session: drafts[i].SessionID, draft: &drafts[i], out: &out[i], done: done}
+	}
+	c.put(items)
 	if err := done.wait(ctx); err != nil {
 		return nil, err
 	}
@@ -136,9 +132,7 @@ func (c *Committer) Change(ctx context.Context, sessionID uuid.UUID, fn session.
 	done := &latch{ch: make(chan struct{})}
 	done.n.Store(1)
 	var out Outcome
-	if !c.worker(sessionID).put(item{ctx: ctx, change: fn, sessionID: sessionID, out: &out, done: done}) {
-		return overloaded
-	}
+	c.put([]item{{ctx: ctx, session: sessionID, change: fn, out: &out, done: done}})
 	if err := done.wait(ctx); err != nil {
 		return err
 	}
@@ -147,10 +141,10 @@ func (c *Committer) Change(ctx context.Context, sessionID uuid.UUID, fn session.
 
 // Close lets what waits be committed and published, refuses what comes later, and returns when all workers have ended.
 func (c *Committer) Close() {
-	for _, w := range c.workers {
-		w.close()
-	}
-	c.wg.Wait()
+	c.queue.close()
+	c.workers.Wait()
+	c.closeOnce.Do(func() { close(c.published) })
+	c.publisher.Wait()
 }
 
 var (

@@ -3,39 +3,12 @@ package committer
 import (
 	"context"
 	"errors"
-	"sync"
 
 	"github.com/google/uuid"
 
 	"github.com/parley-im/parley/server/message"
 	"github.com/parley-im/parley/server/refusal"
-	"github.com/parley-im/parley/server/session"
 )
-
-// item is a draft or a change that waits. out may be written until done is released.
-type item struct {
-	ctx       context.Context
-	draft     *message.Draft
-	change    session.Change
-	sessionID uuid.UUID // of a change
-	out       *Outcome
-	done      *latch
-}
-
-func (i item) answer(o Outcome) {
-	*i.out = o
-	i.done.release()
-}
-
-type worker struct {
-	c         *Committer
-	wake      chan struct{} // has room for one: set after every change of what follows
-	published chan published
-
-	mu      sync.Mutex
-	waiting []item
-	closed  bool
-}
 
 // published is what one transaction made.
 type published struct {
@@ -48,84 +21,59 @@ type directStarted struct {
 	users     [2]string
 }
 
-// put queues an item; false when the queue is full. After close the item is answered at once.
-func (w *worker) put(it item) bool {
-	w.mu.Lock()
-	if w.closed {
-		w.mu.Unlock()
-		it.answer(Outcome{Err: closing})
-		return true
+// put queues items and starts a worker where that is worth it. Items that find no room are refused; after close all are.
+func (c *Committer) put(items []item) {
+	q := &c.queue
+	q.mu.Lock()
+	taken, refusal := 0, closing
+	if !q.closed {
+		taken, refusal = q.add(items), overloaded
 	}
-	if len(w.waiting) >= MaxWaiting {
-		w.mu.Unlock()
-		return false
+	for q.wanted() {
+		c.start()
 	}
-	w.waiting = append(w.waiting, it)
-	w.mu.Unlock()
-	w.nudge()
-	return true
-}
-
-func (w *worker) nudge() {
-	select {
-	case w.wake <- struct{}{}:
-	default:
+	q.mu.Unlock()
+	for _, it := range items[taken:] {
+		it.answer(Outcome{Err: refusal})
 	}
 }
 
-func (w *worker) close() {
-	w.mu.Lock()
-	w.closed = true
-	w.mu.Unlock()
-	w.nudge()
+// start starts a worker with what waits. The caller holds queue.mu, and something is free.
+func (c *Committer) start() {
+	w := c.queue.take()
+	c.workers.Go(func() { c.work(w) })
 }
 
-func (w *worker) run() {
-	defer close(w.published)
-	for range w.wake {
-		for {
-			w.mu.Lock()
-			taken, closed := w.waiting, w.closed
-			w.waiting = nil
-			w.mu.Unlock()
-			if len(taken) == 0 {
-				if closed {
-					return
-				}
-				break
-			}
-			w.commitAll(taken)
+// work commits what was taken and what gathers meanwhile, until that is not worth it.
+func (c *Committer) work(w work) {
+	for {
+		late := c.clock.AfterFunc(Patience, c.hurry)
+		if w.change != nil {
+			c.change(*w.change)
+		} else {
+			c.commit(w.batch)
 		}
+		late.Stop()
+		c.queue.mu.Lock()
+		c.queue.finish(w)
+		if !c.queue.wanted() {
+			c.queue.mu.Unlock()
+			return
+		}
+		w = c.queue.take()
+		for c.queue.wanted() {
+			c.start()
+		}
+		c.queue.mu.Unlock()
 	}
 }
 
-// commitAll commits the drafts in as few transactions as the bounds allow, then runs the changes one by one. All of them
-// were waiting at the same time, so none of their callers can have seen another's answer.
-func (w *worker) commitAll(taken []item) {
-	batch := make([]item, 0, min(len(taken), MaxBatch))
-	bytes := 0
-	for _, it := range taken {
-		if it.ctx.Err() != nil {
-			it.answer(Outcome{Err: it.ctx.Err()}) // the caller has left before anything was done
-			continue
-		}
-		if it.draft == nil {
-			continue
-		}
-		if len(batch) == MaxBatch || (len(batch) > 0 && bytes+len(it.draft.Body) > MaxBatchBytes) {
-			w.commit(batch)
-			batch, bytes = batch[:0], 0
-		}
-		batch = append(batch, it)
-		bytes += len(it.draft.Body)
-	}
-	if len(batch) > 0 {
-		w.commit(batch)
-	}
-	for _, it := range taken {
-		if it.draft == nil && it.ctx.Err() == nil {
-			w.change(it)
-		}
+// hurry starts a worker beside one that takes long, even for little.
+func (c *Committer) hurry() {
+	c.queue.mu.Lock()
+	defer c.queue.mu.Unlock()
+	if c.queue.room() && len(c.queue.free) > 0 {
+		c.start()
 	}
 }
 
@@ -137,7 +85,10 @@ type dedupKey struct {
 // commit commits one batch. Repeats of an id within it are folded: they get the answer of the first. Where an id comes
 // with another body the batch is cut: whether the id is used by then is known only once the first was judged, and order is
 // kept.
-func (w *worker) commit(batch []item) {
+func (c *Committer) commit(batch []item) {
+	if len(batch) == 0 {
+		return // their callers have left
+	}
 	firsts := make([]item, 0, len(batch))
 	drafts := make([]message.Draft, 0, len(batch))
 	var repeats []item
@@ -146,8 +97,8 @@ func (w *worker) commit(batch []item) {
 		k := dedupKey{it.draft.SessionID, it.draft.MessageID, it.draft.SenderID}
 		if at, again := place[k]; again {
 			if drafts[at].Digest != it.draft.Digest {
-				w.commit(batch[:n])
-				w.commit(batch[n:])
+				c.commit(batch[:n])
+				c.commit(batch[n:])
 				return
 			}
 			repeats = append(repeats, it)
@@ -157,7 +108,7 @@ func (w *worker) commit(batch []item) {
 		firsts = append(firsts, it)
 		drafts = append(drafts, *it.draft)
 	}
-	outcomes := w.append(drafts)
+	outcomes := c.append(drafts)
 	folded := make([]Outcome, len(repeats))
 	for n, it := range repeats {
 		folded[n] = outcomes[place[dedupKey{it.draft.SessionID, it.draft.MessageID, it.draft.SenderID}]]
@@ -169,7 +120,7 @@ func (w *worker) commit(batch []item) {
 	for n, it := range repeats {
 		it.answer(folded[n])
 	}
-	w.handOn(drafts, outcomes)
+	c.handOn(drafts, outcomes)
 }
 
 // ErrIDReused is the answer to a message id that came with another body before.
@@ -177,25 +128,25 @@ var ErrIDReused = refusal.New(refusal.MessageIDReused, "This message_id was used
 
 // append commits drafts. When PostgreSQL refuses the batch as a whole for what one of them holds, each is tried alone, so
 // that one bad item never fails the others.
-func (w *worker) append(drafts []message.Draft) []Outcome {
-	started := w.c.clock.Now()
+func (c *Committer) append(drafts []message.Draft) []Outcome {
+	started := c.clock.Now()
 	//nolint:forbidigo // the batch belongs to many callers, each of whom may leave
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
-	outcomes, err := w.c.store.Append(ctx, drafts, started)
-	w.c.metrics.batch(len(drafts), w.c.clock.Since(started))
+	outcomes, err := c.store.Append(ctx, drafts, started)
+	c.metrics.batch(len(drafts), c.clock.Since(started))
 	if err == nil {
 		return outcomes
 	}
 	reason, refused := refusal.Of(err)
 	if len(drafts) > 1 && !(refused && reason == refusal.Unavailable) && ctx.Err() == nil {
-		w.c.log.Error("batch refused, trying its items one by one", "items", len(drafts), "error", err)
+		c.log.Error("batch refused, trying its items one by one", "items", len(drafts), "error", err)
 		for i := range drafts {
-			outcomes = append(outcomes, w.append(drafts[i : i+1])[0])
+			outcomes = append(outcomes, c.append(drafts[i : i+1])[0])
 		}
 		return outcomes
 	}
-	w.c.log.Error("commit failed", "items", len(drafts), "error", err)
+	c.log.Error("commit failed", "items", len(drafts), "error", err)
 	if ctx.Err() != nil {
 		err = errUncertain
 	}
@@ -208,24 +159,27 @@ func (w *worker) append(drafts []message.Draft) []Outcome {
 
 var errUncertain = refusal.New(refusal.Unavailable, "The commit was not confirmed in time; its outcome is unknown.")
 
-func (w *worker) change(it item) {
+func (c *Committer) change(it item) {
+	if it.ctx.Err() != nil {
+		return // the caller leaves with that error, and nothing was done
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(it.ctx), commitTimeout)
-	entries, err := w.c.store.WithLog(ctx, it.sessionID, it.change)
+	entries, err := c.store.WithLog(ctx, it.session, it.change)
 	if err != nil && errors.Is(err, context.DeadlineExceeded) {
 		err = errUncertain
 	}
 	cancel()
 	it.answer(Outcome{Err: err})
 	if err == nil && len(entries) > 0 {
-		w.published <- published{entries: entries}
+		c.published <- published{entries: entries}
 	}
 }
 
 // handOn gives what is new to the publisher's goroutine.
-func (w *worker) handOn(drafts []message.Draft, outcomes []Outcome) {
+func (c *Committer) handOn(drafts []message.Draft, outcomes []Outcome) {
 	var p published
 	for n, o := range outcomes {
-		w.c.metrics.send(o)
+		c.metrics.send(o)
 		if !o.New {
 			continue
 		}
@@ -240,16 +194,16 @@ func (w *worker) handOn(drafts []message.Draft, outcomes []Outcome) {
 		}
 	}
 	if len(p.entries) > 0 {
-		w.c.sent.Add(int64(len(p.entries)))
-		w.published <- p
+		c.sent.Add(int64(len(p.entries)))
+		c.published <- p
 	}
 }
 
-func (w *worker) publish() {
-	for p := range w.published {
-		w.c.pub.Publish(p.entries)
+func (c *Committer) publish() {
+	for p := range c.published {
+		c.pub.Publish(p.entries)
 		for _, d := range p.direct {
-			w.c.pub.DirectStarted(d.sessionID, d.users)
+			c.pub.DirectStarted(d.sessionID, d.users)
 		}
 	}
 }

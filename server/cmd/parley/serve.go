@@ -27,6 +27,7 @@ SIGTERM drains: streams end with a hint when to come back, running calls and wai
 		if err := app.FromEnv(cmd.Flags()); err != nil {
 			return err
 		}
+		defer pace()()
 		a, err := app.New(cmd.Context(), cfg, cfg.NewLogger(os.Stderr))
 		if err != nil {
 			return err
