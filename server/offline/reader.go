@@ -43,6 +43,7 @@ type Reader struct {
 	keeper   *Keeper
 	postgres Source
 	entries  *prometheus.CounterVec
+	fromRing prometheus.Counter
 	turns    chan struct{} // holds one for each reading from PostgreSQL
 
 	mu      sync.Mutex
@@ -61,6 +62,7 @@ func NewReader(r *ring.Ring, k *Keeper, postgres Source, reg prometheus.Register
 	rd := &Reader{ring: r, keeper: k, postgres: postgres, flights: make(map[message.Range]*flight), turns: make(chan struct{}, maxPostgres),
 		entries: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_read_entries_total",
 			Help: "Entries read back, by the tier that had them."}, []string{"tier"})}
+	rd.fromRing = rd.entries.WithLabelValues("ring")
 	if reg != nil {
 		reg.MustRegister(rd.entries)
 	}
@@ -101,9 +103,8 @@ func (r *Reader) Read(ctx context.Context, ranges []message.Range) ([][]*wire.En
 	var lead []message.Range
 	var led []*flight
 	for i, q := range ranges {
-		if found, ok := r.ring.Range(q); ok {
+		if found, ok := r.Recent(q); ok {
 			out[i] = found
-			r.entries.WithLabelValues("ring").Add(float64(len(found)))
 			continue
 		}
 		f, first := r.board(q)
@@ -127,6 +128,15 @@ func (r *Reader) Read(ctx context.Context, ranges []message.Range) ([][]*wire.En
 		out[i] = f.entries
 	}
 	return out, nil
+}
+
+// Recent returns a range that is in the ring.
+func (r *Reader) Recent(q message.Range) ([]*wire.Entry, bool) {
+	found, ok := r.ring.Range(q)
+	if ok {
+		r.fromRing.Add(float64(len(found)))
+	}
+	return found, ok
 }
 
 // board joins the flight of a range, or begins one: then first is true and the caller must fly it.
@@ -163,9 +173,8 @@ func (r *Reader) lower(ctx context.Context, ranges []message.Range) ([][]*wire.E
 	token := r.ring.Token()
 	out := make([][]*wire.Entry, len(ranges))
 	for i, q := range ranges { // a flight that landed between this caller's look at the ring and its boarding filled it
-		if found, ok := r.ring.Range(q); ok {
+		if found, ok := r.Recent(q); ok {
 			out[i] = found
-			r.entries.WithLabelValues("ring").Add(float64(len(found)))
 		}
 	}
 	leases := r.fromCache(ctx, ranges, out)

@@ -64,6 +64,7 @@ type Stream struct {
 	sent       time.Time       // when a parked stream last wrote, about
 	beat       clockwork.Timer // looks after heartbeats; nil before the stream was parked first
 	snapshots  snapshots
+	passed     passed
 }
 
 // DeviceID implements hub.Stream.
@@ -176,6 +177,7 @@ func (s *Stream) takeAll() (w work) {
 	for _, q := range w.queue {
 		q.t.taken = q.e.Seq
 	}
+	s.passed.drop(s.tracks)
 	s.m.queueBytes.Add(-int64(s.queueBytes))
 	s.queueBytes = 0
 	w.events = s.events.take()

@@ -214,13 +214,13 @@ func (s *Stream) pullPage(ctx context.Context) error {
 		release()
 		return fmt.Errorf("read backlog: %w", err)
 	}
-	stateOf, err := s.statesOf(ctx, ranges)
+	stateOf, err := s.statesOf(ctx, pulls, ranges)
 	release()
 	if err != nil {
 		return fmt.Errorf("read states: %w", err)
 	}
 	for i, p := range pulls {
-		if err := s.writePulled(p, pages[i], stateOf[i]); err != nil {
+		if err := s.writePulled(p, pages[i], stateOf[i], maxFrame); err != nil {
 			return err
 		}
 	}
@@ -229,7 +229,8 @@ func (s *Stream) pullPage(ctx context.Context) error {
 
 var errIncomplete = errors.New("a range was read in part")
 
-func (s *Stream) writePulled(p pull, entries []*wire.Entry, stateOf StateOf) error {
+// writePulled writes what was pulled, in frames of about limit bytes.
+func (s *Stream) writePulled(p pull, entries []*wire.Entry, stateOf StateOf, limit int) error {
 	if int64(len(entries)) != p.hi-p.lo {
 		return errIncomplete
 	}
@@ -241,7 +242,7 @@ func (s *Stream) writePulled(p pull, entries []*wire.Entry, stateOf StateOf) err
 	for _, e := range entries {
 		s.frame.EntryFor(e, stateOf(e))
 		s.m.metrics.delivered(1)
-		if err := s.flushPast(maxFrame); err != nil {
+		if err := s.flushPast(limit); err != nil {
 			return err
 		}
 		if e.Removes(s.userID) && !endsHere(t.visible, e.Seq) {
