@@ -47,6 +47,7 @@ type Stream struct {
 	limit  int64                // max_backlog; the writer's
 	told   map[string]toldState // by session id, what the device was last told; the writer's
 	unread int64                // messages, when the stream opened; the writer's
+	ahead  *ahead               // the page after the one that is written; the writer's
 
 	mu         sync.Mutex
 	endErr     error

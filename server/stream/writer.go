@@ -8,7 +8,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
-	"github.com/parley-im/parley/server/message"
 	"github.com/parley-im/parley/server/refusal"
 	"github.com/parley-im/parley/server/session"
 	"github.com/parley-im/parley/server/wire"
@@ -173,7 +172,8 @@ type pull struct {
 }
 
 // choose picks what the next page reads, in the order in which tracks fell behind. Tracks picked in part go on next time.
-func (s *Stream) choose() (pulls []pull) {
+// Where another page comes first, it is the one after that.
+func (s *Stream) choose(first []pull) (pulls []pull) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	budget := int64(maxPageEntries)
@@ -181,7 +181,11 @@ func (s *Stream) choose() (pulls []pull) {
 		if t.loading {
 			continue
 		}
-		lo, hi, ok := t.visible.Next(t.taken, t.head)
+		at := t.taken
+		if len(first) > 0 && first[0].t == t { // they are in the same order
+			at, first = first[0].hi, first[1:]
+		}
+		lo, hi, ok := t.visible.Next(at, t.head)
 		if !ok {
 			continue // settle makes it live
 		}
@@ -197,22 +201,22 @@ func (s *Stream) choose() (pulls []pull) {
 
 // pullPage reads one page of what the stream is behind with and writes it, the user's own states on it.
 func (s *Stream) pullPage(ctx context.Context) error {
-	pulls := s.choose()
+	pulls := s.choose(nil)
 	if len(pulls) == 0 {
 		return nil
 	}
-	ranges := make([]message.Range, len(pulls))
-	for i, p := range pulls {
-		ranges[i] = message.Range{SessionID: p.t.sessionID, From: p.lo, To: p.hi}
-	}
+	ranges := rangesOf(pulls)
 	release, err := s.m.admit(ctx)
 	if err != nil {
 		return err
 	}
-	pages, err := s.m.reader.Read(ctx, ranges)
+	pages, err := s.readPage(ctx, ranges)
 	if err != nil {
 		release()
 		return fmt.Errorf("read backlog: %w", err)
+	}
+	if !s.caught {
+		s.readAhead(ctx, rangesOf(s.choose(pulls)))
 	}
 	stateOf, err := s.statesOf(ctx, pulls, ranges)
 	release()
