@@ -34,6 +34,7 @@ type feedSink struct {
 	roster    *roster.Roster // nil: none is kept
 	presence  *presence.Tracker
 	epoch     *epoch
+	underway  *underway
 	log       *slog.Logger
 }
 
@@ -42,8 +43,10 @@ type views interface {
 	Views(ctx context.Context, userID string, sessionIDs []uuid.UUID) ([]state.View, error)
 }
 
-// Advanced implements feed.Sink.
-func (f *feedSink) Advanced(sessionID uuid.UUID, head int64) {
+// Advanced implements feed.Sink. What this node commits itself waits until that was published.
+func (f *feedSink) Advanced(sessionID uuid.UUID, head int64) { f.underway.advanced(sessionID, head) }
+
+func (f *feedSink) tellAdvanced(sessionID uuid.UUID, head int64) {
 	f.ring.Behind(sessionID, head)
 	f.hub.Advance(sessionID, head)
 }

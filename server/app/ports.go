@@ -127,13 +127,15 @@ func (s streamStarts) Starts(ctx context.Context, asks []stream.Ask) ([]stream.S
 // publisher is committer.Publisher: the delivery path, and the cache of states, whose senders' watermarks moved.
 type publisher struct {
 	*offline.Publisher
-	cached *statecache.Store
+	cached   *statecache.Store
+	underway *underway
 }
 
 // Publish implements committer.Publisher.
 func (p publisher) Publish(entries []message.Entry) {
 	p.cached.Sent(entries)
 	p.Publisher.Publish(entries)
+	p.underway.published(entries)
 }
 
 // streamStates is stream.States.

@@ -10,12 +10,12 @@ import (
 	"github.com/parley-im/parley/server/wire"
 )
 
-// Cache is the tier between memory and PostgreSQL: Redis. All of its methods end within half a second, and all of them
-// may fail: nothing depends on them. Implemented by storage; safe for concurrent use.
+// Cache is the tier between memory and PostgreSQL: Redis. All of its methods end within half a second, but for Append, of
+// which that is true for each part that it does at once, and all of them may fail: nothing depends on them. Implemented by storage; safe for concurrent use.
 type Cache interface {
 	// Read returns what the cache has of each range: all of its entries, in order, or none.
 	Read(ctx context.Context, ranges []message.Range) ([]Cached, error)
-	// Append stores entries, or, if it failed, may still do so within AppendLateness.
+	// Append stores entries in order, or, where it failed, may still store the next of them within AppendLateness.
 	Append(ctx context.Context, batches []Batch) error
 	// Drop forgets sessions, and voids their leases.
 	Drop(ctx context.Context, ids []uuid.UUID) error

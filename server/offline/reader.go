@@ -11,6 +11,7 @@ package offline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -30,6 +31,9 @@ const (
 	// maxPostgres is how many readings go to PostgreSQL at a time: a quarter of a node's connections (32), so that devices
 	// that all come back while Redis is away leave the rest to sends. Others wait, within their flight's timeout.
 	maxPostgres = 8
+	// maxCache is how many readings the cache is asked at a time. It does one after the other, so that more would only wait
+	// there, and come late enough to count as failed.
+	maxCache = 4
 )
 
 // Source is where all entries are: PostgreSQL.
@@ -44,7 +48,9 @@ type Reader struct {
 	keeper   *Keeper
 	postgres Source
 	entries  *prometheus.CounterVec
+	fromRing prometheus.Counter
 	turns    chan struct{} // holds one for each reading from PostgreSQL
+	asking   chan struct{} // holds one for each reading from the cache
 
 	mu      sync.Mutex
 	flights map[message.Range]*flight
@@ -60,8 +66,10 @@ type flight struct {
 // NewReader returns a reader; reg may be nil.
 func NewReader(r *ring.Ring, k *Keeper, postgres Source, reg prometheus.Registerer) *Reader {
 	rd := &Reader{ring: r, keeper: k, postgres: postgres, flights: make(map[message.Range]*flight), turns: make(chan struct{}, maxPostgres),
+		asking: make(chan struct{}, maxCache),
 		entries: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_read_entries_total",
 			Help: "Entries read back, by the tier that had them."}, []string{"tier"})}
+	rd.fromRing = rd.entries.WithLabelValues("ring")
 	if reg != nil {
 		reg.MustRegister(rd.entries)
 	}
@@ -135,6 +143,15 @@ func (r *Reader) Read(ctx context.Context, ranges []message.Range) ([][]*wire.En
 	return out, nil
 }
 
+// Recent returns a range that is in the ring.
+func (r *Reader) Recent(q message.Range) ([]*wire.Entry, bool) {
+	found, ok := r.ring.Range(q)
+	if ok {
+		r.fromRing.Add(float64(len(found)))
+	}
+	return found, ok
+}
+
 // board joins the flight of a range, or begins one: then first is true and the caller must fly it.
 func (r *Reader) board(q message.Range) (f *flight, first bool) {
 	r.mu.Lock()
@@ -169,9 +186,8 @@ func (r *Reader) lower(ctx context.Context, ranges []message.Range) ([][]*wire.E
 	token := r.ring.Token()
 	out := make([][]*wire.Entry, len(ranges))
 	for i, q := range ranges { // a flight that landed between this caller's look at the ring and its boarding filled it
-		if found, ok := r.ring.Range(q); ok {
+		if found, ok := r.Recent(q); ok {
 			out[i] = found
-			r.entries.WithLabelValues("ring").Add(float64(len(found)))
 		}
 	}
 	leases := r.fromCache(ctx, ranges, out)
@@ -231,8 +247,7 @@ func (r *Reader) fromCache(ctx context.Context, ranges []message.Range, out [][]
 	if len(ask) == 0 {
 		return nil
 	}
-	cached, err := r.keeper.cache.Read(ctx, ask)
-	r.keeper.breaker.Done(ctx, breaker.Reads, err)
+	cached, err := r.askCache(ctx, ask)
 	if err != nil {
 		return nil
 	}
@@ -252,6 +267,24 @@ func (r *Reader) fromCache(ctx context.Context, ranges []message.Range, out [][]
 	}
 	return leases
 }
+
+// askCache reads from the cache, with at most maxCache readings at a time.
+func (r *Reader) askCache(ctx context.Context, ranges []message.Range) ([]Cached, error) {
+	select {
+	case r.asking <- struct{}{}:
+		defer func() { <-r.asking }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if !r.keeper.breaker.Allows() {
+		return nil, errClosed
+	}
+	cached, err := r.keeper.cache.Read(ctx, ranges)
+	r.keeper.breaker.Done(ctx, breaker.Reads, err)
+	return cached, err
+}
+
+var errClosed = errors.New("the cache is not asked")
 
 func encode(rows []message.Entry) []*wire.Entry {
 	out := make([]*wire.Entry, len(rows))

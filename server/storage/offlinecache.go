@@ -21,6 +21,9 @@ const (
 	// clusterProbes is how many keys a probe of a cluster writes, so that every master is asked (of ten masters one is
 	// left out once in a thousand).
 	clusterProbes = 64
+	// appendAtOnce is how many entries one pipeline appends. Redis does a pipeline in one go, some 10 ms of its time for as
+	// many, and nobody can read meanwhile.
+	appendAtOnce = 1024
 )
 
 // OfflineCache is the Redis tier of reading back: per session a sorted set of message ids by seq and a hash of their
@@ -48,6 +51,21 @@ func (c *OfflineCache) keys(id uuid.UUID) []string {
 
 // Append implements offline.Cache.
 func (c *OfflineCache) Append(ctx context.Context, batches []offline.Batch) error {
+	for len(batches) > 0 {
+		n, entries := 1, len(batches[0].Entries)
+		for n < len(batches) && entries+len(batches[n].Entries) <= appendAtOnce {
+			entries += len(batches[n].Entries)
+			n++
+		}
+		if err := c.appendSome(ctx, batches[:n]); err != nil {
+			return err
+		}
+		batches = batches[n:]
+	}
+	return nil
+}
+
+func (c *OfflineCache) appendSome(ctx context.Context, batches []offline.Batch) error {
 	until, err := c.until(ctx)
 	if err != nil {
 		return err

@@ -162,6 +162,7 @@ func (s *Stream) place(t *track, p Position, from, floor int64, initial bool) in
 	t.taken = at
 	t.head = max(t.head, p.Head)
 	t.fallBehind(p.Head)
+	t.fresh = t.head
 	if initial {
 		t.initial = true
 		s.initial++
@@ -219,6 +220,7 @@ func (s *Stream) update(t *track, p Position) {
 		return
 	}
 	t.visible, t.role, t.own = p.Visible, p.Role, p.Settings
+	t.fresh = max(t.head, p.Head)
 	if t.closed || p.Head > t.head {
 		t.fallBehind(p.Head)
 	}

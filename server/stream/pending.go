@@ -84,6 +84,7 @@ func stale(st, than *parleyv1.StateEvent) bool {
 type toldState struct {
 	readSeq, deletedToSeq, unread int64
 	markedUnread                  bool
+	upTo                          int64 // the last seq that anything was told of
 }
 
 // inOrder returns an event as it is to be sent: a state that is older than the one which the device was told before comes
@@ -97,12 +98,15 @@ func (s *Stream) inOrder(ev *parleyv1.Event) *parleyv1.Event {
 		before := &parleyv1.StateEvent{SessionId: st.GetSessionId(), ReadSeq: last.readSeq, DeletedToSeq: last.deletedToSeq,
 			Unread: last.unread, MarkedUnread: last.markedUnread}
 		if stale(st, before) {
+			last.upTo = max(last.upTo, upTo(st))
+			s.told[st.GetSessionId()] = last
 			return merge(&parleyv1.Event{Kind: &parleyv1.Event_State{State: before}}, ev)
 		}
 	}
 	if s.told == nil {
 		s.told = make(map[string]toldState)
 	}
-	s.told[st.GetSessionId()] = toldState{st.GetReadSeq(), st.GetDeletedToSeq(), st.GetUnread(), st.GetMarkedUnread()}
+	s.told[st.GetSessionId()] = toldState{st.GetReadSeq(), st.GetDeletedToSeq(), st.GetUnread(), st.GetMarkedUnread(),
+		max(s.told[st.GetSessionId()].upTo, upTo(st))}
 	return ev
 }

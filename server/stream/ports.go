@@ -90,6 +90,8 @@ type Devices interface {
 type Reader interface {
 	// Read returns the entries of each range, all of them and in order: from+1 ... to. An error if it cannot.
 	Read(ctx context.Context, ranges []message.Range) ([][]*wire.Entry, error)
+	// Recent is Read of one range that is in memory, false if it is not. It waits for nothing and calls nothing of here.
+	Recent(q message.Range) ([]*wire.Entry, bool)
 }
 
 // States tells what messages are to a user.

@@ -111,6 +111,7 @@ func (s *Stream) Passed(ev *parleyv1.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.noteState(ev)
+	s.passed.add(ev)
 }
 
 // noteState lets go of what an event makes old. The lock is held.
@@ -122,8 +123,9 @@ func (s *Stream) noteState(ev *parleyv1.Event) {
 	}
 }
 
-// statesOf returns what tells the states of each range: the snapshot where it still holds, else what is read now.
-func (s *Stream) statesOf(ctx context.Context, ranges []message.Range) ([]StateOf, error) {
+// statesOf returns what tells the states of each pull's range: that they are as new, the snapshot where it still holds, else
+// what is read now.
+func (s *Stream) statesOf(ctx context.Context, pulls []pull, ranges []message.Range) ([]StateOf, error) {
 	out := make([]StateOf, len(ranges))
 	var rest []message.Range
 	var places []int
@@ -131,6 +133,8 @@ func (s *Stream) statesOf(ctx context.Context, ranges []message.Range) ([]StateO
 	for i, q := range ranges {
 		if k, ok := s.snapshots.known[q.SessionID]; ok && k.standing.covers(q, k.head) {
 			out[i] = k.of
+		} else if s.isFresh(pulls[i]) {
+			out[i] = s.asNew
 		} else {
 			rest, places = append(rest, q), append(places, i)
 		}

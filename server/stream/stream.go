@@ -47,6 +47,7 @@ type Stream struct {
 	limit  int64                // max_backlog; the writer's
 	told   map[string]toldState // by session id, what the device was last told; the writer's
 	unread int64                // messages, when the stream opened; the writer's
+	ahead  *ahead               // the page after the one that is written; the writer's
 
 	mu         sync.Mutex
 	endErr     error
@@ -64,6 +65,7 @@ type Stream struct {
 	sent       time.Time       // when a parked stream last wrote, about
 	beat       clockwork.Timer // looks after heartbeats; nil before the stream was parked first
 	snapshots  snapshots
+	passed     passed
 }
 
 // DeviceID implements hub.Stream.
@@ -176,6 +178,7 @@ func (s *Stream) takeAll() (w work) {
 	for _, q := range w.queue {
 		q.t.taken = q.e.Seq
 	}
+	s.passed.drop(s.tracks)
 	s.m.queueBytes.Add(-int64(s.queueBytes))
 	s.queueBytes = 0
 	w.events = s.events.take()

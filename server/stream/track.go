@@ -26,6 +26,7 @@ type track struct {
 	initial bool  // part of the backlog that CaughtUp waits for
 	closed  bool  // nothing more can be seen
 	cut     int64 // seq of the last removal of the user that the track saw
+	fresh   int64 // what becomes of entries above it is told by events, see fresh.go
 }
 
 // Offer implements hub.Receiver.

@@ -8,7 +8,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
-	"github.com/parley-im/parley/server/message"
 	"github.com/parley-im/parley/server/refusal"
 	"github.com/parley-im/parley/server/session"
 	"github.com/parley-im/parley/server/wire"
@@ -173,7 +172,8 @@ type pull struct {
 }
 
 // choose picks what the next page reads, in the order in which tracks fell behind. Tracks picked in part go on next time.
-func (s *Stream) choose() (pulls []pull) {
+// Where another page comes first, it is the one after that.
+func (s *Stream) choose(first []pull) (pulls []pull) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	budget := int64(maxPageEntries)
@@ -181,7 +181,11 @@ func (s *Stream) choose() (pulls []pull) {
 		if t.loading {
 			continue
 		}
-		lo, hi, ok := t.visible.Next(t.taken, t.head)
+		at := t.taken
+		if len(first) > 0 && first[0].t == t { // they are in the same order
+			at, first = first[0].hi, first[1:]
+		}
+		lo, hi, ok := t.visible.Next(at, t.head)
 		if !ok {
 			continue // settle makes it live
 		}
@@ -197,30 +201,30 @@ func (s *Stream) choose() (pulls []pull) {
 
 // pullPage reads one page of what the stream is behind with and writes it, the user's own states on it.
 func (s *Stream) pullPage(ctx context.Context) error {
-	pulls := s.choose()
+	pulls := s.choose(nil)
 	if len(pulls) == 0 {
 		return nil
 	}
-	ranges := make([]message.Range, len(pulls))
-	for i, p := range pulls {
-		ranges[i] = message.Range{SessionID: p.t.sessionID, From: p.lo, To: p.hi}
-	}
+	ranges := rangesOf(pulls)
 	release, err := s.m.admit(ctx)
 	if err != nil {
 		return err
 	}
-	pages, err := s.m.reader.Read(ctx, ranges)
+	pages, err := s.readPage(ctx, ranges)
 	if err != nil {
 		release()
 		return fmt.Errorf("read backlog: %w", err)
 	}
-	stateOf, err := s.statesOf(ctx, ranges)
+	if !s.caught {
+		s.readAhead(ctx, rangesOf(s.choose(pulls)))
+	}
+	stateOf, err := s.statesOf(ctx, pulls, ranges)
 	release()
 	if err != nil {
 		return fmt.Errorf("read states: %w", err)
 	}
 	for i, p := range pulls {
-		if err := s.writePulled(p, pages[i], stateOf[i]); err != nil {
+		if err := s.writePulled(p, pages[i], stateOf[i], maxFrame); err != nil {
 			return err
 		}
 	}
@@ -229,7 +233,8 @@ func (s *Stream) pullPage(ctx context.Context) error {
 
 var errIncomplete = errors.New("a range was read in part")
 
-func (s *Stream) writePulled(p pull, entries []*wire.Entry, stateOf StateOf) error {
+// writePulled writes what was pulled, in frames of about limit bytes.
+func (s *Stream) writePulled(p pull, entries []*wire.Entry, stateOf StateOf, limit int) error {
 	if int64(len(entries)) != p.hi-p.lo {
 		return errIncomplete
 	}
@@ -241,7 +246,7 @@ func (s *Stream) writePulled(p pull, entries []*wire.Entry, stateOf StateOf) err
 	for _, e := range entries {
 		s.frame.EntryFor(e, stateOf(e))
 		s.m.metrics.delivered(1)
-		if err := s.flushPast(maxFrame); err != nil {
+		if err := s.flushPast(limit); err != nil {
 			return err
 		}
 		if e.Removes(s.userID) && !endsHere(t.visible, e.Seq) {

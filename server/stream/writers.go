@@ -183,10 +183,13 @@ func (s *Stream) serve(f *wire.Frame) {
 		}
 	}()
 	s.mu.Lock()
+	var near []nearby
 	if s.slow() {
-		s.mu.Unlock()
-		go s.resume()
-		return
+		if near = s.nearby(); near == nil {
+			s.mu.Unlock()
+			go s.resume()
+			return
+		}
 	}
 	w := s.takeAll()
 	s.mu.Unlock()
@@ -194,6 +197,12 @@ func (s *Stream) serve(f *wire.Frame) {
 	f.Reset(keepBuffer + maxFrame)
 	s.frame = f
 	err := s.writeQueue(w.queue, math.MaxInt)
+	for _, n := range near {
+		err = errors.Join(err, s.writePulled(n.pull, n.entries, s.asNew, math.MaxInt))
+	}
+	if near != nil {
+		s.settle()
+	}
 	for _, ev := range w.events {
 		f.Event(s.inOrder(ev))
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ type benchOptions struct {
 	duration, warmup                                    time.Duration
 	quick, noCurves                                     bool
 	grown                                               []int64
+	groups                                              []int
 }
 
 func benchCommand() *cobra.Command {
@@ -59,6 +61,7 @@ It fails if a call failed, or if an entry is missing, repeated or out of order o
 	f.BoolVar(&o.quick, "quick", false, "a look: smaller, and 3 s each unless --duration says otherwise")
 	f.BoolVar(&o.noCurves, "no-curves", false, "leave out the runs at parts of the highest rate, which the plot is made of")
 	f.Int64SliceVar(&o.grown, "grown", nil, "W6: numbers of stored messages to measure with")
+	f.IntSliceVar(&o.groups, "groups", nil, "W2: only its groups of these numbers of devices")
 	f.StringVar(&o.out, "out", "bench/results", "directory for bench.json, bench.txt and curves.svg; empty: only the table is printed")
 	f.StringVar(&o.postgresURL, "postgres-url", "", "the server's database, for the limits; without --addr: what the server is to use (secret)")
 	f.StringVar(&o.redisURL, "redis-url", "", "the server's Redis, to count its processor time; without --addr: what the server is to use (secret)")
@@ -126,6 +129,9 @@ func (o *benchOptions) measure(ctx context.Context, s *stack.Stack, rep *report.
 	}
 	if len(o.grown) > 0 {
 		scale.Grown = o.grown
+	}
+	if len(o.groups) > 0 {
+		scale.Groups = slices.DeleteFunc(workload.FullScale().Groups, func(p workload.Paced) bool { return !slices.Contains(o.groups, p.Devices) })
 	}
 	b := workload.New(workload.Config{Runs: o.runs, Warmup: o.warmup, Duration: o.duration, Curves: !o.noCurves && !o.quick, Scale: scale,
 		Progress: os.Stderr}, s, rep)
