@@ -107,4 +107,6 @@ func (t *torn) Close() error {
 }
 
 // Attach returns a node that somebody else runs, so that clients can be made for it.
-func Attach(t testing.TB, api string) *Server { return &Server{t: t, URL: "http://" + api} }
+func Attach(t testing.TB, api, ops string) *Server {
+	return &Server{t: t, URL: "http://" + api, OpsURL: "http://" + ops}
+}
