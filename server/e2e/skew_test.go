@@ -87,7 +87,8 @@ func TestClocksApart(t *testing.T) {
 	require.Empty(t, l.codes)
 	l.check(t, b0.Client, all, []string{id})
 	sent = l.count()
-	head := one.GetSeq()
+	head := a0.Send(t.Context(), id, "the last one, which bob has not read by sending").GetSeq()
+	a0.Sent(id, head)
 
 	_, err = b0.States.MarkRead(t.Context(), &parleyv1.MarkReadRequest{SessionId: id, UpToSeq: head})
 	require.NoError(t, err)
