@@ -59,7 +59,7 @@ func TestReturningDevices(t *testing.T) {
 func onlyExpected(t *testing.T, n map[string]int) {
 	t.Helper()
 	rest := maps.Clone(n)
-	for _, name := range []string{"StartList", "MessageListRanges", "DeviceSetSeenMany"} { // the last: once a second for all
+	for _, name := range []string{"StartList", "MessageListRanges", "DeviceSetSeenMany"} { // the last: once an interval for all
 		delete(rest, name)
 	}
 	require.Empty(t, rest)

@@ -7,9 +7,12 @@ package stream
 // On one node a stream that registers ends the older one at once. So of two streams that open at the same time on one node
 // only the later one takes part in this: an earlier one that gets its number afterwards is not told of any more, and
 // could otherwise end the later one from its grave.
+//
+// A node whose feed lost its place may not have heard of newer streams. So it tells of its own once more (ReloadAll), and
+// who hears of an older stream than their own tells of their own again.
 
-// Started ends the device's stream here if the one that started, here or on another node, is newer. A stream that has no
-// number yet is judged once it has.
+// Started ends the device's stream here if the one that started, here or on another node, is newer, and tells of it again
+// if that is older. A stream that has no number yet is judged once it has.
 func (m *Manager) Started(userID, deviceID string, number int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -20,6 +23,8 @@ func (m *Manager) Started(userID, deviceID string, number int64) {
 		e.newest = max(e.newest, number)
 	case e.number < number:
 		e.end(errDisplaced)
+	case e.number > number:
+		m.devices.Seen(userID, deviceID, e.number)
 	}
 }
 

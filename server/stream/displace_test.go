@@ -19,12 +19,17 @@ func TestNewerStreamElsewhereDisplaces(t *testing.T) {
 	other := w.subscribe(t, "alice", "a2", stream.Request{})
 	other.caughtUp()
 	w.mgr.Started("alice", "a1", 1) // itself, by way of the commit log
-	w.mgr.Started("alice", "a2", 1) // an older one
+	require.Equal(t, []int64{1, 2}, w.told)
+	w.mgr.Started("alice", "a2", 1) // an older one, whose node has not heard of this
+	require.Equal(t, []int64{1, 2, 2}, w.told)
 	w.mgr.Started("nobody", "x", 9)
 	require.True(t, w.mgr.Has("alice", "a1"))
 	w.mgr.Started("alice", "a1", 3)
 	require.Equal(t, refusal.StreamDisplaced, reasonOf(<-d.done))
 	require.True(t, w.mgr.Has("alice", "a2"))
+	w.told = nil
+	w.mgr.ReloadAll() // something may have been missed
+	require.Contains(t, w.told, int64(2))
 }
 
 // A stream that hears of others before it has its number is judged once it has.

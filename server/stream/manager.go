@@ -275,12 +275,16 @@ func (m *Manager) Devices(userID string) (ids []string) {
 	return ids
 }
 
-// ReloadAll makes every stream read its memberships and heads again: something may have been missed.
+// ReloadAll makes every stream read its memberships and heads again, and tells other nodes of it again: something may have
+// been missed.
 func (m *Manager) ReloadAll() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, e := range m.live {
+	for k, e := range m.live {
 		e.Lost()
+		if e.number != 0 {
+			m.devices.Seen(k.userID, k.deviceID, e.number)
+		}
 	}
 }
 
