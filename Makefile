@@ -18,8 +18,9 @@ TEST_TIMEOUT ?= 15m
 TEST_PARALLEL ?= $(shell getconf _NPROCESSORS_ONLN)
 # How long each fuzz test is fuzzed.
 FUZZ_TIME ?= 10s
-# Which tests `make soak` runs.
-SOAK ?= TestRedisIsDisposable
+# Which tests `make soak` runs, and where it writes what they saw.
+SOAK ?= TestRedisIsDisposable|TestNodesKilledUnderLoad|TestPostgresKilledUnderLoad|TestSendIsIdempotentOverNodes|TestLogIsLinearizable|TestRecoveryStorm|TestRevocationEndsStreams|TestNewerStreamOnAnotherNode|TestStreamsThatOpenAtOnce|TestSlowReaders|TestHotGroup|Silent|TestClocksApart
+SOAK_REPORT ?= $(CURDIR)/bin/soak.md
 # What `make bench` is told: make bench BENCH_ARGS='--quick --runs 1 --workloads W1,W2'
 BENCH_ARGS  ?=
 # What `make microbench` measures, and how often: 10 runs are the least that benchstat can judge by.
@@ -67,8 +68,9 @@ test-short: .tools/bin/withdb ## Run the short tests, without the race detector
 	@.tools/bin/withdb $(GO) test -short -timeout 2m $(ARGS) $(PKG)
 
 .PHONY: soak
-soak: .tools/bin/withdb ## Run the long forms of the fault tests, some minutes: SOAK is which
-	@PARLEY_SOAK=1 .tools/bin/withdb $(GO) test -run '$(SOAK)' -timeout 60m -v -count 1 $(ARGS) ./server/e2e/...
+soak: .tools/bin/withdb ## Run the long forms of the fault tests, about half an hour: SOAK is which; the figures go to SOAK_REPORT
+	@mkdir -p $(dir $(SOAK_REPORT))
+	@PARLEY_SOAK=1 PARLEY_SOAK_REPORT='$(SOAK_REPORT)' .tools/bin/withdb $(GO) test -run '$(SOAK)' -timeout 60m -v -count 1 $(ARGS) ./server/e2e/...
 
 .PHONY: fuzz
 fuzz: ## Fuzz every fuzz test for FUZZ_TIME

@@ -36,9 +36,10 @@ ORDER BY m.session_id;
 -- afresh do not count.
 -- state_from: exceptions holds the user's exceptions with seq > state_from, deleted ones negative, ascending by seq, at
 -- most_exceptions at most: as many as that means that they may not all be there. What lies below deleted_to_seq needs none.
+-- stream_number: the number of the device's new stream, the same in all its rows; every device of every asking gets one.
 -- OFFSET 0 keeps the planner on the primary keys: every step is one look-up or one short range for a device's session.
 -- A CASE is what keeps a session that has nothing new from costing more than its look-ups.
-SELECT q.number::integer AS number, (d.device_id IS NOT NULL)::boolean AS known, (d.revoked_at IS NOT NULL)::boolean AS revoked,
+SELECT q.number::integer AS number, q.stream_number::bigint AS stream_number, (d.device_id IS NOT NULL)::boolean AS known, (d.revoked_at IS NOT NULL)::boolean AS revoked,
     (d.synced_at IS NOT NULL)::boolean AS synced,
     coalesce(p.session_id, '00000000-0000-0000-0000-000000000000')::uuid AS session_id, coalesce(p.role, 0)::smallint AS role,
     coalesce(p.joined_seq, 0)::bigint AS joined_seq, coalesce(p.visible_seq, 0)::bigint AS visible_seq,
@@ -49,7 +50,7 @@ SELECT q.number::integer AS number, (d.device_id IS NOT NULL)::boolean AS known,
     coalesce(p.exceptions, '{}')::bigint[] AS exceptions
 FROM (SELECT unnest(@numbers::integer[]) AS number, unnest(@user_ids::text[]) AS user_id,
         unnest(@device_ids::text[]) AS device_id, unnest(@fresh::boolean[]) AS fresh, unnest(@named::boolean[]) AS named,
-        unnest(@counted::boolean[]) AS counted) q
+        unnest(@counted::boolean[]) AS counted, nextval('stream_number') AS stream_number) q
 LEFT JOIN LATERAL (
     SELECT x.device_id, x.revoked_at, x.synced_at FROM user_to_device x
     WHERE x.user_id = q.user_id AND x.device_id = q.device_id OFFSET 0) d ON true

@@ -28,8 +28,12 @@ WHERE user_id = @user_id AND device_id = @device_id;
 
 -- name: DeviceSetSeenMany :exec
 -- Notes when devices were online. Times do not go back; unknown and revoked devices are passed over. Locked in the order
--- of the ids first, so that two nodes never wait for each other crosswise.
-WITH seen AS (
+-- of the ids first, so that two nodes never wait for each other crosswise. The commit log tells all nodes which streams
+-- those are.
+WITH told AS (
+    INSERT INTO commit_log (stream_users, stream_devices, stream_numbers)
+    VALUES (@user_ids::text[], @device_ids::text[], @numbers::bigint[])
+), seen AS (
     SELECT d.user_id, d.device_id, u.at
     FROM (SELECT unnest(@user_ids::text[]) AS user_id, unnest(@device_ids::text[]) AS device_id, unnest(@ats::timestamptz[]) AS at) u
     JOIN user_to_device d ON d.user_id = u.user_id AND d.device_id = u.device_id

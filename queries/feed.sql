@@ -10,7 +10,8 @@ SELECT pg_current_snapshot()::text AS snapshot, parley_epoch() AS epoch;
 SELECT parley_epoch() AS epoch;
 
 -- name: FeedCommits :many
-SELECT id, session_ids, heads, state_users, state_sessions, sent_users, sent_sessions, recalls FROM commit_log
+SELECT id, session_ids, heads, state_users, state_sessions, sent_users, sent_sessions, recalls,
+    stream_users, stream_devices, stream_numbers FROM commit_log
 WHERE xid >= pg_snapshot_xmin(CAST(CAST(@since AS text) AS pg_snapshot))
     AND NOT pg_visible_in_snapshot(xid, CAST(CAST(@since AS text) AS pg_snapshot))
 ORDER BY id;

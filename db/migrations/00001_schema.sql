@@ -174,11 +174,20 @@ CREATE TABLE commit_log (
     sent_sessions  uuid[]      NOT NULL DEFAULT '{}',
     -- Sessions in which something was recalled: caches forget what they hold of them.
     recalls        uuid[]      NOT NULL DEFAULT '{}',
+    -- Streams that began: a node ends its own stream of the device whose number is lower.
+    stream_users   text[]      NOT NULL DEFAULT '{}',
+    stream_devices text[]      NOT NULL DEFAULT '{}',
+    stream_numbers bigint[]    NOT NULL DEFAULT '{}',
     CHECK (cardinality(session_ids) = cardinality(heads)),
     CHECK (cardinality(state_users) = cardinality(state_sessions)),
-    CHECK (cardinality(sent_users) = cardinality(sent_sessions))
+    CHECK (cardinality(sent_users) = cardinality(sent_sessions)),
+    CHECK (cardinality(stream_users) = cardinality(stream_devices) AND cardinality(stream_users) = cardinality(stream_numbers))
 );
 CREATE INDEX commit_log_xid ON commit_log (xid);
+
+-- Numbers the streams of all nodes: of a device's streams the one with the highest number is the newest. No cache: numbers
+-- are given out in the order in which they are asked for, whoever asks.
+CREATE SEQUENCE stream_number;
 
 -- One group commit, called after what made its sessions in the same transaction: judges every item by itself under the
 -- locks of the sessions, gives seqs to those that pass, and writes them. A function, because each of its statements has a
@@ -415,6 +424,7 @@ CREATE TRIGGER user_to_session_changed AFTER UPDATE OF left_seq, joined_seq, vis
 -- +goose Down
 DROP TABLE relation_change, commit_log, device_cursor, msg_state, msg, user_to_session, session, user_to_device,
     user_to_user, app_user;
+DROP SEQUENCE stream_number;
 DROP FUNCTION parley_append(uuid[], integer[], text[], text[], integer[], integer[], integer[], integer[], uuid[],
     smallint[], bytea[], bigint[], bigint[], text[], timestamptz);
 DROP FUNCTION parley_epoch();

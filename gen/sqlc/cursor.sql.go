@@ -164,7 +164,7 @@ func (q *Queries) PositionListActiveIDs(ctx context.Context, db DBTX, userID str
 }
 
 const StartList = `-- name: StartList :many
-SELECT q.number::integer AS number, (d.device_id IS NOT NULL)::boolean AS known, (d.revoked_at IS NOT NULL)::boolean AS revoked,
+SELECT q.number::integer AS number, q.stream_number::bigint AS stream_number, (d.device_id IS NOT NULL)::boolean AS known, (d.revoked_at IS NOT NULL)::boolean AS revoked,
     (d.synced_at IS NOT NULL)::boolean AS synced,
     coalesce(p.session_id, '00000000-0000-0000-0000-000000000000')::uuid AS session_id, coalesce(p.role, 0)::smallint AS role,
     coalesce(p.joined_seq, 0)::bigint AS joined_seq, coalesce(p.visible_seq, 0)::bigint AS visible_seq,
@@ -175,7 +175,7 @@ SELECT q.number::integer AS number, (d.device_id IS NOT NULL)::boolean AS known,
     coalesce(p.exceptions, '{}')::bigint[] AS exceptions
 FROM (SELECT unnest($1::integer[]) AS number, unnest($2::text[]) AS user_id,
         unnest($3::text[]) AS device_id, unnest($4::boolean[]) AS fresh, unnest($5::boolean[]) AS named,
-        unnest($6::boolean[]) AS counted) q
+        unnest($6::boolean[]) AS counted, nextval('stream_number') AS stream_number) q
 LEFT JOIN LATERAL (
     SELECT x.device_id, x.revoked_at, x.synced_at FROM user_to_device x
     WHERE x.user_id = q.user_id AND x.device_id = q.device_id OFFSET 0) d ON true
@@ -224,6 +224,7 @@ type StartListParams struct {
 
 type StartListRow struct {
 	Number       int32
+	StreamNumber int64
 	Known        bool
 	Revoked      bool
 	Synced       bool
@@ -249,6 +250,7 @@ type StartListRow struct {
 // afresh do not count.
 // state_from: exceptions holds the user's exceptions with seq > state_from, deleted ones negative, ascending by seq, at
 // most_exceptions at most: as many as that means that they may not all be there. What lies below deleted_to_seq needs none.
+// stream_number: the number of the device's new stream, the same in all its rows; every device of every asking gets one.
 // OFFSET 0 keeps the planner on the primary keys: every step is one look-up or one short range for a device's session.
 // A CASE is what keeps a session that has nothing new from costing more than its look-ups.
 func (q *Queries) StartList(ctx context.Context, db DBTX, arg StartListParams) ([]StartListRow, error) {
@@ -271,6 +273,7 @@ func (q *Queries) StartList(ctx context.Context, db DBTX, arg StartListParams) (
 		var i StartListRow
 		if err := rows.Scan(
 			&i.Number,
+			&i.StreamNumber,
 			&i.Known,
 			&i.Revoked,
 			&i.Synced,

@@ -218,9 +218,12 @@ func (q *Queries) DeviceRevoke(ctx context.Context, db DBTX, arg DeviceRevokePar
 }
 
 const DeviceSetSeenMany = `-- name: DeviceSetSeenMany :exec
-WITH seen AS (
+WITH told AS (
+    INSERT INTO commit_log (stream_users, stream_devices, stream_numbers)
+    VALUES ($1::text[], $2::text[], $3::bigint[])
+), seen AS (
     SELECT d.user_id, d.device_id, u.at
-    FROM (SELECT unnest($1::text[]) AS user_id, unnest($2::text[]) AS device_id, unnest($3::timestamptz[]) AS at) u
+    FROM (SELECT unnest($1::text[]) AS user_id, unnest($2::text[]) AS device_id, unnest($4::timestamptz[]) AS at) u
     JOIN user_to_device d ON d.user_id = u.user_id AND d.device_id = u.device_id
     WHERE d.revoked_at IS NULL AND (d.last_seen_at IS NULL OR d.last_seen_at < u.at)
     ORDER BY d.user_id, d.device_id FOR UPDATE OF d
@@ -232,12 +235,19 @@ FROM seen s WHERE d.user_id = s.user_id AND d.device_id = s.device_id
 type DeviceSetSeenManyParams struct {
 	UserIds   []string
 	DeviceIds []string
+	Numbers   []int64
 	Ats       []time.Time
 }
 
 // Notes when devices were online. Times do not go back; unknown and revoked devices are passed over. Locked in the order
-// of the ids first, so that two nodes never wait for each other crosswise.
+// of the ids first, so that two nodes never wait for each other crosswise. The commit log tells all nodes which streams
+// those are.
 func (q *Queries) DeviceSetSeenMany(ctx context.Context, db DBTX, arg DeviceSetSeenManyParams) error {
-	_, err := db.Exec(ctx, DeviceSetSeenMany, arg.UserIds, arg.DeviceIds, arg.Ats)
+	_, err := db.Exec(ctx, DeviceSetSeenMany,
+		arg.UserIds,
+		arg.DeviceIds,
+		arg.Numbers,
+		arg.Ats,
+	)
 	return err
 }

@@ -12,7 +12,8 @@ import (
 )
 
 const FeedCommits = `-- name: FeedCommits :many
-SELECT id, session_ids, heads, state_users, state_sessions, sent_users, sent_sessions, recalls FROM commit_log
+SELECT id, session_ids, heads, state_users, state_sessions, sent_users, sent_sessions, recalls,
+    stream_users, stream_devices, stream_numbers FROM commit_log
 WHERE xid >= pg_snapshot_xmin(CAST(CAST($1 AS text) AS pg_snapshot))
     AND NOT pg_visible_in_snapshot(xid, CAST(CAST($1 AS text) AS pg_snapshot))
 ORDER BY id
@@ -27,6 +28,9 @@ type FeedCommitsRow struct {
 	SentUsers     []string
 	SentSessions  []uuid.UUID
 	Recalls       []uuid.UUID
+	StreamUsers   []string
+	StreamDevices []string
+	StreamNumbers []int64
 }
 
 func (q *Queries) FeedCommits(ctx context.Context, db DBTX, since string) ([]FeedCommitsRow, error) {
@@ -47,6 +51,9 @@ func (q *Queries) FeedCommits(ctx context.Context, db DBTX, since string) ([]Fee
 			&i.SentUsers,
 			&i.SentSessions,
 			&i.Recalls,
+			&i.StreamUsers,
+			&i.StreamDevices,
+			&i.StreamNumbers,
 		); err != nil {
 			return nil, err
 		}

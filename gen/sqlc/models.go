@@ -29,6 +29,9 @@ type CommitLog struct {
 	SentUsers     []string
 	SentSessions  []uuid.UUID
 	Recalls       []uuid.UUID
+	StreamUsers   []string
+	StreamDevices []string
+	StreamNumbers []int64
 }
 
 type DeviceCursor struct {

@@ -69,7 +69,10 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("settings: %w", err)
 	}
-	a := &App{cfg: cfg, log: log, clock: clockwork.NewRealClock()}
+	a := &App{cfg: cfg, log: log, clock: cfg.Clock}
+	if a.clock == nil {
+		a.clock = clockwork.NewRealClock()
+	}
 	defer func() {
 		if err != nil {
 			a.release()

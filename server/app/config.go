@@ -11,13 +11,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jonboulle/clockwork"
 	"github.com/spf13/pflag"
 
 	"github.com/parley-im/parley/server/auth"
 	"github.com/parley-im/parley/server/roster"
 )
 
-// Config is everything that can be set. Every field is a flag and an environment variable alike: --postgres-url is
+// Config is everything that can be set. Every field but Clock is a flag and an environment variable alike: --postgres-url is
 // PARLEY_POSTGRES_URL. A flag wins.
 type Config struct {
 	Listen      string   // address of the API and the chat page; 127.0.0.1:8080
@@ -39,6 +40,8 @@ type Config struct {
 	UnaryTimeout time.Duration // bound on calls that are no streams; 10 s
 	DrainTimeout time.Duration // bound on the whole shutdown; 15 s
 	LogLevel     string        // debug, info, warn or error; info
+
+	Clock clockwork.Clock // where all time comes from; nil: the machine's. No flag: for programs that run nodes in themselves
 }
 
 // PostgresConfig says where the truth is kept.

@@ -70,11 +70,12 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 
 	a.streams = stream.NewManager(stream.Config{Heartbeat: a.cfg.Stream.Heartbeat, RoamBacklog: a.cfg.Stream.RoamBacklog},
 		stream.Ports{Hub: local, Starter: streamStarts{positions, a.acks}, Sessions: streamSessions{relmap.active, positions, sessions},
-			Devices: streamDevices{positions, a.seen, a.acks, a.clock}, Reader: reader, States: streamStates{states},
+			Devices: streamDevices{positions, a.seen, a.acks, a.hints, a.clock}, Reader: reader, States: streamStates{states},
 			Epoch: life, Clock: a.clock, Log: a.log, Metrics: stream.NewMetrics(reg)})
 	ends.Manager = a.streams
 	sink.streams, sink.devices, sink.gate, sink.relations, sink.roster = a.streams, devices, gate, relations, a.roster
 	sink.presence = a.presence
+	fleet.sink.streams = a.streams
 
 	life.changed = func(from, to string) {
 		a.log.WarnContext(context.WithoutCancel(ctx), "the database was promoted or restored: all streams start afresh", "from", from, "to", to)

@@ -76,6 +76,11 @@ func (f *feedSink) StateChanged(ctx context.Context, userID string, sessionID uu
 	f.hub.NotifyUser(userID, "", state.Event(views[0], state.Changes{Unknown: true}))
 }
 
+// StreamStarted implements feed.Sink.
+func (f *feedSink) StreamStarted(userID, deviceID string, number int64) {
+	f.streams.Started(userID, deviceID, number)
+}
+
 // RelationsChanged implements feed.Sink: devices and users that may no longer be here lose their streams, and
 // memberships that began elsewhere are joined.
 func (f *feedSink) RelationsChanged(ctx context.Context, changed []feed.Relation) {

@@ -21,6 +21,7 @@ import (
 type fleet struct {
 	*hub.Hub
 	hints *hints.Hints
+	sink  *hintSink
 }
 
 // tellOthers joins this node's hub with those of other nodes.
@@ -39,7 +40,7 @@ func (a *App) tellOthers(db *storage.DB, local *hub.Hub, recent *ring.Ring, life
 	a.presence = presence.NewTracker(board, storage.PresenceAudience{DB: db}, a.hints, local, a.clock, a.log)
 	sink.presence = a.presence
 	local.Watch(interest{a.hints, a.presence})
-	return fleet{local, a.hints}
+	return fleet{local, a.hints, sink}
 }
 
 // interest tells what this node's streams are and may see to those who need it.
@@ -122,7 +123,8 @@ type hintSink struct {
 	hub    *hub.Hub
 	feed   *feed.Feed
 
-	presence *presence.Tracker // made after the hints, before they run
+	presence *presence.Tracker // made after the hints, before they run, like
+	streams  *stream.Manager
 }
 
 // Entries implements hints.Sink. As in offline.Publisher the ring comes first.
@@ -148,6 +150,11 @@ func (s *hintSink) Signal(sessionID uuid.UUID, ev *parleyv1.Event) { s.hub.Signa
 // User implements hints.Sink.
 func (s *hintSink) User(userID, exceptDevice string, ev *parleyv1.Event) {
 	s.hub.NotifyUser(userID, exceptDevice, ev)
+}
+
+// Started implements hints.Sink.
+func (s *hintSink) Started(userID, deviceID string, number int64) {
+	s.streams.Started(userID, deviceID, number)
 }
 
 // Changed implements hints.Sink.

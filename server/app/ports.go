@@ -12,6 +12,7 @@ import (
 	"github.com/parley-im/parley/server/committer"
 	"github.com/parley-im/parley/server/cursor"
 	"github.com/parley-im/parley/server/device"
+	"github.com/parley-im/parley/server/hints"
 	"github.com/parley-im/parley/server/message"
 	"github.com/parley-im/parley/server/offline"
 	"github.com/parley-im/parley/server/roster"
@@ -88,6 +89,7 @@ type streamDevices struct {
 	positions storage.Positions
 	seen      *device.Sightings
 	acks      *cursor.Acks
+	hints     *hints.Hints
 	clock     clockwork.Clock
 }
 
@@ -96,7 +98,10 @@ func (s streamDevices) StartSync(ctx context.Context, userID, deviceID string, a
 	return s.positions.StartSync(ctx, userID, deviceID, at, s.clock.Now())
 }
 
-func (s streamDevices) Seen(userID, deviceID string) { s.seen.Seen(userID, deviceID) }
+func (s streamDevices) Seen(userID, deviceID string, number int64) {
+	s.seen.Seen(userID, deviceID, number)
+	s.hints.Started(userID, deviceID, number)
+}
 
 // streamStarts is stream.Starter: what is stored, and the acks of this node that are not yet.
 type streamStarts struct {

@@ -71,7 +71,7 @@ func (w *world) now() time.Time { return w.clock.Now().Truncate(time.Microsecond
 func (w *world) seen(at time.Time, who ...session.Actor) {
 	s := device.NewSightings(w.store, clockwork.NewFakeClockAt(at), slog.New(slog.DiscardHandler))
 	for _, a := range who {
-		s.Seen(a.UserID, a.DeviceID)
+		s.Seen(a.UserID, a.DeviceID, 1)
 	}
 	ctx, cancel := context.WithCancel(w.t.Context())
 	cancel()

@@ -49,7 +49,11 @@ func startLoad(t *testing.T, senders []*rig.Device, ids []string) *load {
 	return startPaced(t, senders, ids, 0, nil)
 }
 
-func startPaced(t *testing.T, senders []*rig.Device, ids []string, pace time.Duration, before func(string)) *load {
+// startPaced makes each sender send at a pace to one of the sessions at random, or what choose says, which is called by each
+// sender's goroutine with the sender's number.
+func startPaced(t *testing.T, senders []*rig.Device, ids []string, pace time.Duration, before func(string),
+	choose ...func(n int, rnd *rand.Rand) (*rig.Device, string),
+) *load {
 	l := &load{acked: map[string]map[int64]string{}, codes: map[connect.Code]int{}, pace: pace, before: before}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
@@ -58,7 +62,13 @@ func startPaced(t *testing.T, senders []*rig.Device, ids []string, pace time.Dur
 		l.wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(7, uint64(w))) //nolint:gosec // a test
 			for n := 0; ctx.Err() == nil; n++ {
-				l.send(ctx, t, d, rig.To(ids[rnd.IntN(len(ids))], fmt.Sprintf("%d-%d", w, n)))
+				from, to := d, ""
+				if len(choose) > 0 {
+					from, to = choose[0](w, rnd)
+				} else {
+					to = ids[rnd.IntN(len(ids))]
+				}
+				l.send(ctx, t, from, rig.To(to, fmt.Sprintf("%d-%d", w, n)))
 				time.Sleep(l.pace)
 			}
 		})

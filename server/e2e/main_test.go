@@ -9,6 +9,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	defer rig.RemoveBinary()
+	testenv.AtEnd(rig.RemoveBinary)
+	testenv.AtEnd(writeReport)
 	testenv.Main(m)
 }

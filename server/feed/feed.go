@@ -46,6 +46,9 @@ type Commit struct {
 	SentUsers     []string // who sent, and where: sending moves the own watermark
 	SentSessions  []uuid.UUID
 	Recalls       []uuid.UUID // sessions in which something was recalled
+	StreamUsers   []string    // whose streams began, on which devices, and the streams' numbers
+	StreamDevices []string
+	StreamNumbers []int64
 }
 
 // RelationKind says which relation changed; the numbers are those of relation_change.kind.
@@ -93,6 +96,8 @@ type Sink interface {
 	Recalled(sessionID uuid.UUID)
 	// StateChanged: the user's message states in the session changed.
 	StateChanged(ctx context.Context, userID string, sessionID uuid.UUID)
+	// StreamStarted: a stream of the device began, here or elsewhere. The higher the number, the newer the stream.
+	StreamStarted(userID, deviceID string, number int64)
 	// RelationsChanged: these rows changed, in the order of their ids.
 	RelationsChanged(ctx context.Context, changed []Relation)
 	// Lost: changes may have been missed; everything must be read again.
@@ -266,6 +271,9 @@ func (f *Feed) poll(ctx context.Context) error {
 		}
 		for _, id := range c.Recalls {
 			f.sink.Recalled(id)
+		}
+		for i, user := range c.StreamUsers {
+			f.sink.StreamStarted(user, c.StreamDevices[i], c.StreamNumbers[i])
 		}
 		if len(c.StateUsers) == 0 || f.wasHandled(c.ID) {
 			continue

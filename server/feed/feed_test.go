@@ -3,6 +3,7 @@ package feed_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"testing"
 	"time"
@@ -50,6 +51,9 @@ func (t told) Advanced(_ uuid.UUID, head int64) {
 	t.events <- "advanced " + time.Duration(head).String()
 }
 func (t told) Recalled(id uuid.UUID) { t.events <- "recalled " + string('0'+rune(id[0])) }
+func (t told) StreamStarted(user, device string, number int64) {
+	t.events <- fmt.Sprint("stream ", user, "/", device, " ", number)
+}
 func (t told) StateChanged(_ context.Context, user string, _ uuid.UUID) {
 	t.events <- "state " + user
 }
@@ -91,12 +95,13 @@ func TestFeed(t *testing.T) {
 	s.batches <- feed.Batch{Snapshot: "s1", Epoch: "e1", Commits: []feed.Commit{
 		{ID: 6, Recalls: []uuid.UUID{{2}}},
 		{ID: 7, Sessions: []uuid.UUID{id}, Heads: []int64{3}},
+		{ID: 5, StreamUsers: []string{"fay"}, StreamDevices: []string{"phone"}, StreamNumbers: []int64{12}},
 		{ID: 8, StateUsers: []string{"told here"}, StateSessions: []uuid.UUID{id}},
 		{ID: 9, StateUsers: []string{"bob"}, StateSessions: []uuid.UUID{id}, SentUsers: []string{"bob", "dave"},
 			SentSessions: []uuid.UUID{id, id}},
 	}, Relations: []feed.Relation{{Kind: feed.User, UserID: "carol"}, {Kind: feed.UserToSession, UserID: "erin", OtherID: id.String()}}}
 	require.Equal(t, "s0", tick())
-	for _, want := range []string{"moved told here bob dave erin", "recalled 2", "advanced 3ns", "state bob", "relation carol"} {
+	for _, want := range []string{"moved told here bob dave erin", "recalled 2", "advanced 3ns", "stream fay/phone 12", "state bob", "relation carol"} {
 		require.Equal(t, want, <-sink.events)
 	}
 

@@ -63,6 +63,8 @@ type Sink interface {
 	Signal(sessionID uuid.UUID, ev *parleyv1.Event)
 	// User is an event for all devices of a user but one.
 	User(userID, exceptDevice string, ev *parleyv1.Event)
+	// Started: a stream of the device began elsewhere. The higher the number, the newer the stream.
+	Started(userID, deviceID string, number int64)
 	// Changed: something was committed that only the change tables tell.
 	Changed()
 	// PresenceChanged: devices of a user, whom somebody here watches, came or went.
@@ -186,6 +188,13 @@ func (h *Hints) Signal(sessionID uuid.UUID, ev *parleyv1.Event) {
 func (h *Hints) NotifyUser(userID, exceptDevice string, ev *parleyv1.Event) {
 	if raw, ok := h.event(ev); ok {
 		h.put(userChannel(userID), message{kind: kindUser, user: userID, device: exceptDevice, event: raw})
+	}
+}
+
+// Started tells the node that may have an older stream of the device of a newer one.
+func (h *Hints) Started(userID, deviceID string, number int64) {
+	if h.heard() {
+		h.put(userChannel(userID), message{kind: kindStarted, user: userID, device: deviceID, seq: number})
 	}
 }
 

@@ -3,6 +3,7 @@ package hints_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -121,6 +122,7 @@ type node struct {
 	users   []string
 	signals int
 	changed int
+	started []string
 	urgent  bool
 }
 
@@ -136,7 +138,10 @@ func (n *node) User(user, except string, _ *parleyv1.Event) {
 }
 func (n *node) PresenceChanged(string)                     {}
 func (n *node) Watch(string, string, []*parleyv1.Presence) {}
-func (n *node) Changed()                                   { n.note(func() { n.changed++ }) }
+func (n *node) Started(user, device string, number int64) {
+	n.note(func() { n.started = append(n.started, fmt.Sprint(user, "/", device, " ", number)) })
+}
+func (n *node) Changed() { n.note(func() { n.changed++ }) }
 
 func (n *node) note(f func()) {
 	n.mu.Lock()
@@ -189,11 +194,13 @@ func TestNodesWithInterestHear(t *testing.T) {
 		one.Committed([]*wire.Entry{entry(session, 1, 1), entry(session, 2, 1), entry(uuid.New(), 1, 1), entry(session, 3, 70_000)})
 		one.NotifyUser("bob", "b1", &parleyv1.Event{Kind: &parleyv1.Event_Heartbeat{Heartbeat: &parleyv1.Heartbeat{}}})
 		one.Hints.Signal(session, &parleyv1.Event{Kind: &parleyv1.Event_Heartbeat{Heartbeat: &parleyv1.Heartbeat{}}})
+		one.Hints.Started("bob", "b2", 7)
 		one.Hints.Changed()
 		two.eventually(t, "all is heard", func() bool {
-			return len(two.entries) == 2 && two.heads[session] == 3 && len(two.users) == 1 && two.signals == 1 && two.changed == 1
+			return len(two.entries) == 2 && two.heads[session] == 3 && len(two.users) == 1 && two.signals == 1 && two.changed == 1 && len(two.started) == 1
 		})
 		require.Equal(t, "bob/b1", two.users[0])
+		require.Equal(t, "bob/b2 7", two.started[0])
 		require.EqualValues(t, 2, two.entries[1].Seq)
 		require.Empty(t, one.entries, "nobody hears themselves")
 		require.Empty(t, three.entries, "positions of another life are passed over")

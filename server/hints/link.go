@@ -201,6 +201,8 @@ func (h *Hints) take(m message) {
 		default:
 			h.sink.User(m.user, m.device, ev)
 		}
+	case kindStarted:
+		h.sink.Started(m.user, m.device, m.seq)
 	case kindChanged:
 		h.sink.Changed()
 	case kindPresence:

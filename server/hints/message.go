@@ -15,15 +15,16 @@ import (
 type kind uint64
 
 const (
-	kindEntries  kind = 1 // entries of one session, in order
-	kindAdvanced kind = 2 // a session's head, where its entries would be too large
-	kindSignal   kind = 3 // something ephemeral in a session
-	kindUser     kind = 4 // an event for a user's devices but one
-	kindChanged  kind = 5 // something was committed that the feed should look at now
-	kindBeat     kind = 6 // a node is there
-	kindProbe    kind = 7 // a hint to oneself
-	kindPresence kind = 8 // a user's devices came or went
-	kindWatch    kind = 9 // whom a device's stream is to tell the presence of
+	kindEntries  kind = 1  // entries of one session, in order
+	kindAdvanced kind = 2  // a session's head, where its entries would be too large
+	kindSignal   kind = 3  // something ephemeral in a session
+	kindUser     kind = 4  // an event for a user's devices but one
+	kindChanged  kind = 5  // something was committed that the feed should look at now
+	kindBeat     kind = 6  // a node is there
+	kindProbe    kind = 7  // a hint to oneself
+	kindPresence kind = 8  // a user's devices came or went
+	kindWatch    kind = 9  // whom a device's stream is to tell the presence of
+	kindStarted  kind = 10 // a device's stream began
 )
 
 // Fields of a hint, encoded as a protobuf message by hand: there is no API in it.
@@ -32,7 +33,7 @@ const (
 	fieldNode    = 2 // the node that says it
 	fieldEpoch   = 3
 	fieldSession = 4
-	fieldSeq     = 5 // head; of a probe its number
+	fieldSeq     = 5 // head; of a probe or a stream its number
 	fieldUser    = 6
 	fieldDevice  = 7 // that is left out, or that is meant
 	fieldEntry   = 8 // repeated: an encoded parley.v1.Message

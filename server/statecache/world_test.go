@@ -215,6 +215,7 @@ func (silent) Handled(int64)                              {}
 // mover is what a node's feed tells the cache.
 type mover struct{ store *statecache.Store }
 
+func (mover) StreamStarted(string, string, int64)               {}
 func (mover) Advanced(uuid.UUID, int64)                         {}
 func (mover) Recalled(uuid.UUID)                                {}
 func (mover) StateChanged(context.Context, string, uuid.UUID)   {}

@@ -103,8 +103,9 @@ func (s Devices) Revoke(ctx context.Context, userID, deviceID string, now time.T
 }
 
 // SetSeen implements device.SeenStore.
-func (s Devices) SetSeen(ctx context.Context, users, devices []string, at []time.Time) error {
-	return Fault(s.q.DeviceSetSeenMany(ctx, s.pool, sqlc.DeviceSetSeenManyParams{UserIds: users, DeviceIds: devices, Ats: at}))
+func (s Devices) SetSeen(ctx context.Context, users, devices []string, numbers []int64, at []time.Time) error {
+	return Fault(s.q.DeviceSetSeenMany(ctx, s.pool, sqlc.DeviceSetSeenManyParams{UserIds: users, DeviceIds: devices,
+		Numbers: numbers, Ats: at}))
 }
 
 // Access implements device.GateStore.

@@ -32,7 +32,8 @@ func (s Feed) Poll(ctx context.Context, since string) (out feed.Batch, err error
 			for _, c := range commits {
 				out.Commits = append(out.Commits, feed.Commit{ID: c.ID, Sessions: c.SessionIds, Heads: c.Heads,
 					StateUsers: c.StateUsers, StateSessions: c.StateSessions,
-					SentUsers: c.SentUsers, SentSessions: c.SentSessions, Recalls: c.Recalls})
+					SentUsers: c.SentUsers, SentSessions: c.SentSessions, Recalls: c.Recalls,
+					StreamUsers: c.StreamUsers, StreamDevices: c.StreamDevices, StreamNumbers: c.StreamNumbers})
 			}
 			relations, err := s.q.FeedRelations(ctx, tx, since)
 			if err != nil {

@@ -24,6 +24,7 @@ type listener struct{ entries atomic.Int64 }
 
 func (l *listener) Entries(e []*wire.Entry)            { l.entries.Add(int64(len(e))) }
 func (*listener) Advanced(uuid.UUID, int64)            {}
+func (*listener) Started(string, string, int64)        {}
 func (*listener) Signal(uuid.UUID, *parleyv1.Event)    {}
 func (*listener) User(string, string, *parleyv1.Event) {}
 func (*listener) Changed()                             {}

@@ -43,7 +43,7 @@ func (s Positions) Starts(ctx context.Context, asks []stream.Ask) ([]stream.Star
 			to++
 		}
 		st := &out[first.Number]
-		st.Known, st.Synced = first.Known && !first.Revoked, first.Synced
+		st.Known, st.Synced, st.Number = first.Known && !first.Revoked, first.Synced, first.StreamNumber
 		if first.SessionID != uuid.Nil {
 			st.Positions = make([]stream.Position, to-from)
 			for i := range st.Positions {

@@ -20,8 +20,8 @@
 //
 // A device that opens a stream costs PostgreSQL one statement at most, shared with those that open one at the same time
 // (arrivals, which is also where a reconnect storm queues, and is refused past Config.Arrivals). It tells what the device
-// is, where it stands in each session, what is unread, and the user's states: the snapshot that the backlog's entries are
-// shown with. That the device is online is noted behind.
+// is, where it stands in each session, what is unread, the stream's number (displace.go), and the user's states: the
+// snapshot that the backlog's entries are shown with. That the device is online is noted behind.
 //
 // # A device never ends with a stale state
 //
@@ -58,5 +58,5 @@
 // owns the frame, the sink, and which tracks exist; it is handed on under Stream.mu, which is why a parked stream is
 // never waited for. Stream.mu guards the queue, the fields of tracks, the snapshots, and the pending user events; publishers hold it for
 // a few instructions and never wait for the writer. Order of locks: Manager.mu, then Stream.mu; arrivals.mu alone; hub topic, then
-// Stream.mu; Stream.mu, then writers.mu. The writer calls the hub only without Stream.mu.
+// Stream.mu; Stream.mu, then writers.mu. Devices.Seen is called under Manager.mu too. The writer calls the hub only without Stream.mu.
 package stream

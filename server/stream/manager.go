@@ -92,6 +92,8 @@ type Manager struct {
 type entry struct {
 	*Stream
 	expires time.Time
+	number  int64 // the stream's, 0 before it has one
+	newest  int64 // the highest number heard of the device while the stream had none
 }
 
 // NewManager returns a manager without streams.
@@ -173,7 +175,7 @@ func (m *Manager) register(s *Stream, expires time.Time) error {
 	if older := m.live[key]; older != nil {
 		older.end(errDisplaced)
 	}
-	m.live[key] = &entry{s, expires}
+	m.live[key] = &entry{Stream: s, expires: expires}
 	m.wg.Add(1)
 	return nil
 }
@@ -186,7 +188,7 @@ func (m *Manager) replace(old, by *Stream) bool {
 	if e == nil || e.Stream != old {
 		return false
 	}
-	e.Stream = by
+	e.Stream, e.number, e.newest = by, 0, 0 // numbers of another life mean nothing
 	if m.draining {
 		by.end(m.goingDown())
 	}
@@ -273,12 +275,16 @@ func (m *Manager) Devices(userID string) (ids []string) {
 	return ids
 }
 
-// ReloadAll makes every stream read its memberships and heads again: something may have been missed.
+// ReloadAll makes every stream read its memberships and heads again, and tells other nodes of it again: something may have
+// been missed.
 func (m *Manager) ReloadAll() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, e := range m.live {
+	for k, e := range m.live {
 		e.Lost()
+		if e.number != 0 {
+			m.devices.Seen(k.userID, k.deviceID, e.number)
+		}
 	}
 }
 

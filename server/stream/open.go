@@ -65,7 +65,10 @@ func (s *Stream) open(ctx context.Context, req Request) error {
 	if err != nil {
 		return fmt.Errorf("read positions: %w", err)
 	}
-	s.m.devices.Seen(s.userID, s.deviceID)
+	if err := s.m.numbered(s, at.Number); err != nil {
+		return err
+	}
+	s.m.devices.Seen(s.userID, s.deviceID, at.Number)
 	s.unread = at.unread()
 	s.mu.Lock()
 	s.snapshots.keep(at.Positions, s.userID)

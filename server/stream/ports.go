@@ -37,8 +37,9 @@ type Ask struct {
 
 // Start is all that a device needs to start, as it was at one moment.
 type Start struct {
-	Known     bool // false for devices that were revoked or never registered
-	Synced    bool // the device has taken its sessions over before: if not, it roams, and its cursors do not count
+	Known     bool  // false for devices that were revoked or never registered
+	Number    int64 // of the stream that starts: the higher, the newer, over all nodes
+	Synced    bool  // the device has taken its sessions over before: if not, it roams, and its cursors do not count
 	Positions []Position
 }
 
@@ -82,8 +83,9 @@ type Devices interface {
 	// StartSync stores where a new (or fresh) device starts and marks it as synced, in one transaction. Cursors that the
 	// device had before are forgotten.
 	StartSync(ctx context.Context, userID, deviceID string, at []Cursor) error
-	// Seen notes that the device is online. It never blocks.
-	Seen(userID, deviceID string)
+	// Seen notes that the device is online and tells the other nodes of its stream. It never blocks, and calls nothing of
+	// the manager.
+	Seen(userID, deviceID string, number int64)
 }
 
 // Reader reads entries back.

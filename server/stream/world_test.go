@@ -37,6 +37,8 @@ type world struct {
 
 	read     map[uuid.UUID]int64     // watermarks, everybody's
 	asked    []message.Range         // what StatesOf was asked for
+	number   int64                   // of the stream that started last
+	told     []int64                 // numbers that other nodes were told of
 	noStates bool                    // Starts tells no states
 	pages    func(n int, from int64) // called for each page that is read
 	cold     bool                    // nothing is in memory
@@ -96,6 +98,8 @@ func (w *world) position(user, device string, id uuid.UUID) stream.Position {
 func (w *world) Starts(ctx context.Context, asks []stream.Ask) ([]stream.Start, error) {
 	w.mu.Lock()
 	read := maps.Clone(w.read) // as it was when the statement began
+	number := w.number
+	w.number += int64(len(asks))
 	w.mu.Unlock()
 	if w.starts != nil {
 		if err := w.starts(ctx, asks); err != nil {
@@ -106,7 +110,7 @@ func (w *world) Starts(ctx context.Context, asks []stream.Ask) ([]stream.Start, 
 	defer w.mu.Unlock()
 	out := make([]stream.Start, len(asks))
 	for i, a := range asks {
-		out[i] = stream.Start{Known: true, Synced: w.synced[a.UserID+"/"+a.DeviceID]}
+		out[i] = stream.Start{Known: true, Number: number + int64(i) + 1, Synced: w.synced[a.UserID+"/"+a.DeviceID]}
 		device := a.DeviceID
 		if a.Fresh || !out[i].Synced {
 			device = ""
@@ -138,7 +142,11 @@ func (w *world) StartSync(_ context.Context, user, device string, at []stream.Cu
 	return nil
 }
 
-func (w *world) Seen(string, string) {}
+func (w *world) Seen(_, _ string, number int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.told = append(w.told, number)
+}
 
 func (w *world) Read(_ context.Context, ranges []message.Range) ([][]*wire.Entry, error) {
 	if w.pages != nil {

@@ -47,6 +47,9 @@ const patience = 2 * time.Minute
 // behind. options say which goroutines to overlook. It does not return.
 func Main(m *testing.M, options ...goleak.Option) {
 	code := m.Run()
+	for _, f := range atEnd {
+		f()
+	}
 	if err := Close(); err != nil {
 		fmt.Fprintln(os.Stderr, "testenv:", err)
 		code = max(code, 1)
@@ -59,6 +62,12 @@ func Main(m *testing.M, options ...goleak.Option) {
 	}
 	os.Exit(code) //nolint:forbidigo // the main function of a test binary
 }
+
+var atEnd []func()
+
+// AtEnd makes Main run f after all tests. To be called before Main, which leaves the process without running what its
+// caller deferred.
+func AtEnd(f func()) { atEnd = append(atEnd, f) }
 
 // unavailable ends the test because err keeps it from what it needs: as skipped, or as failed in CI.
 func unavailable(tb testing.TB, err error) {

@@ -3,6 +3,7 @@ package rig
 import (
 	"context"
 	"net/http"
+	"sync/atomic"
 
 	"connectrpc.com/connect"
 	"github.com/google/uuid"
@@ -24,6 +25,8 @@ type Client struct {
 	Messages     parleyv1connect.MessageServiceClient
 	States       parleyv1connect.StateServiceClient
 	Sync         parleyv1connect.SyncServiceClient
+	ways         *ways // nil: one address
+	tearing      atomic.Bool
 }
 
 // Client makes a client for a device, and user and device if they are new. opts choose the protocol, such as

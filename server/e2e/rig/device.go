@@ -33,6 +33,13 @@ type Device struct {
 	stop      context.CancelFunc
 	done      chan struct{}
 
+	lost      time.Time
+	resumes   []time.Duration
+	lastFrame time.Time
+
+	// Silence, if set before Connect, is how long the stream may be silent before the device gives it up and goes on at
+	// its next address, as SDKs do.
+	Silence time.Duration
 	// Arrived, if set before Connect, is told of each entry that is shown, with the device locked.
 	Arrived func(*parleyv1.Message)
 }
@@ -40,7 +47,16 @@ type Device struct {
 // NewDevice makes a device that is not online yet.
 func (s *Server) NewDevice(user, device string, opts ...connect.ClientOption) *Device {
 	s.t.Helper()
-	d := &Device{Client: s.Client(user, device, opts...), cursors: map[string]int64{}, shown: map[string][]*parleyv1.Message{},
+	return s.NewDeviceWith(user, device, "", opts...)
+}
+
+// NewDeviceWith is NewDevice with a token that is there; an empty one is made.
+func (s *Server) NewDeviceWith(user, device, token string, opts ...connect.ClientOption) *Device {
+	s.t.Helper()
+	if token == "" {
+		token = s.Token(user, device)
+	}
+	d := &Device{Client: s.ClientWith(user, device, token, opts...), cursors: map[string]int64{}, shown: map[string][]*parleyv1.Message{},
 		own: map[string]map[int64]bool{}}
 	d.cond = sync.NewCond(&d.mu)
 	s.t.Cleanup(d.Offline)
@@ -69,6 +85,9 @@ func (d *Device) Connect() {
 			err := d.Once(ctx)
 			d.mu.Lock()
 			d.lastErr = err
+			if d.lost.IsZero() && d.caughtUps > 0 {
+				d.lost = time.Now()
+			}
 			d.cond.Broadcast()
 			d.mu.Unlock()
 			if code := connect.CodeOf(err); err != nil && (code == connect.CodeUnauthenticated || code == connect.CodeFailedPrecondition) {
@@ -105,6 +124,16 @@ func (d *Device) Ended() error {
 	return d.lastErr
 }
 
+// Live reports whether the stream is open, or about to be, and not ended for good.
+func (d *Device) Live() bool {
+	select {
+	case <-d.done:
+		return false
+	default:
+		return true
+	}
+}
+
 // Once runs one stream to its end.
 func (d *Device) Once(ctx context.Context) error {
 	req := &parleyv1.SubscribeRequest{}
@@ -114,13 +143,24 @@ func (d *Device) Once(ctx context.Context) error {
 		req.Cursors = append(req.Cursors, &parleyv1.Cursor{SessionId: id, Seq: seq})
 	}
 	d.mu.Unlock()
+	heard := func() {}
+	if d.Silence > 0 {
+		var giveUp context.CancelFunc
+		ctx, giveUp = context.WithCancel(ctx)
+		defer giveUp()
+		watch := time.AfterFunc(d.Silence, func() { giveUp(); d.Move() })
+		defer watch.Stop()
+		heard = func() { watch.Reset(d.Silence) }
+	}
 	stream, err := d.Sync.Subscribe(ctx, req)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = stream.Close() }()
 	for stream.Receive() {
+		heard()
 		d.mu.Lock()
+		d.lastFrame = time.Now()
 		for _, ev := range stream.Msg().GetEvents() {
 			d.take(ev)
 		}
@@ -137,6 +177,9 @@ func (d *Device) take(ev *parleyv1.Event) {
 		d.epoch = k.Opened.GetEpoch()
 	case *parleyv1.Event_CaughtUp:
 		d.caughtUps++
+		if !d.lost.IsZero() {
+			d.resumes, d.lost = append(d.resumes, time.Since(d.lost)), time.Time{}
+		}
 	case *parleyv1.Event_Resync:
 		if id := k.Resync.GetSessionId(); id != "" {
 			delete(d.cursors, id)
@@ -233,6 +276,27 @@ func (d *Device) Shown(id string) []*parleyv1.Message {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.shown[id])
+}
+
+// Resumes returns how long it took each time from the loss of a stream until the device had caught up on another one.
+func (d *Device) Resumes() []time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.resumes)
+}
+
+// LastFrame is when the device received anything last.
+func (d *Device) LastFrame() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lastFrame
+}
+
+// Count returns how many entries were received, and how many of them were known already.
+func (d *Device) Count() (raw, repeats int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.Raw, d.Repeats
 }
 
 // Events returns all events so far.

@@ -1,0 +1,232 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
+	"github.com/parley-im/parley/server/dev/testenv"
+	"github.com/parley-im/parley/server/e2e/rig"
+)
+
+// executions is a proxy to PostgreSQL that counts the statements that pass.
+type executions struct {
+	to string
+	wg sync.WaitGroup
+	n  atomic.Int64
+}
+
+func countExecutions(t *testing.T, to string) (*executions, string) {
+	t.Helper()
+	u, err := url.Parse(to)
+	require.NoError(t, err)
+	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	x := &executions{to: u.Host}
+	x.wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			x.wg.Go(func() { x.serve(c) })
+		}
+	})
+	t.Cleanup(func() { _ = ln.Close(); x.wg.Wait() })
+	u.Host = ln.Addr().String()
+	return x, u.String()
+}
+
+func (x *executions) serve(down net.Conn) {
+	defer func() { _ = down.Close() }()
+	up, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", x.to)
+	if err != nil {
+		return
+	}
+	var back sync.WaitGroup
+	back.Go(func() { _, _ = io.Copy(down, up); _ = down.Close() })
+	x.pass(up, bufio.NewReader(down))
+	_ = up.Close()
+	back.Wait()
+}
+
+// pass carries a client's messages on: the first without a type, all with their length behind it.
+func (x *executions) pass(up io.Writer, in *bufio.Reader) {
+	for first := true; ; first = false {
+		head := make([]byte, 5)
+		if first {
+			head = head[:4]
+		}
+		if _, err := io.ReadFull(in, head); err != nil {
+			return
+		}
+		body := make([]byte, binary.BigEndian.Uint32(head[len(head)-4:])-4)
+		if _, err := io.ReadFull(in, body); err != nil {
+			return
+		}
+		if !first && (head[0] == 'E' || head[0] == 'Q') {
+			x.n.Add(1)
+		}
+		if _, err := up.Write(append(head, body...)); err != nil {
+			return
+		}
+	}
+}
+
+// hotGroup is a large group of which some are online, on three nodes.
+type hotGroup struct {
+	nodes   []*rig.Server
+	pg      *executions
+	redis   *redis.Client
+	sql     *pgx.Conn
+	online  []*rig.Device
+	senders []*rig.Device
+	took    *delays
+}
+
+func newHotGroup(t *testing.T, online int) *hotGroup {
+	pg, red := testenv.OwnPostgres(t, nil), testenv.OwnRedis(t, nil)
+	w := &hotGroup{took: &delays{took: map[int32][]time.Duration{}}}
+	var address string
+	w.pg, address = countExecutions(t, pg.TCPURL())
+	env := []string{"PARLEY_SIGNING_KEY=" + filepath.Join(t.TempDir(), "signing.pem"), "PARLEY_REDIS_URL=" + red.TCPURL()}
+	for range 3 {
+		w.nodes = append(w.nodes, rig.StartOn(t, address, env...))
+	}
+	waitPeers(t, w.nodes)
+	o, err := redis.ParseURL(red.TCPURL())
+	require.NoError(t, err)
+	w.redis = redis.NewClient(o)
+	t.Cleanup(func() { _ = w.redis.Close() })
+	w.sql, err = pgx.Connect(t.Context(), pg.URL())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = w.sql.Close(context.Background()) })
+	for n := range online {
+		d := w.nodes[n%3].NewDevice(fmt.Sprintf("on%04d", n), "d")
+		d.Arrived = w.took.arrived
+		w.online = append(w.online, d)
+	}
+	for n := range 3 {
+		w.senders = append(w.senders, w.nodes[n].NewDevice(fmt.Sprint("sender", n), "d"))
+	}
+	return w
+}
+
+// group makes a group of that many members, the online ones among them, and returns who of it is never online.
+func (w *hotGroup) group(t *testing.T, members int) (id string, bystanders []string) {
+	prefix := fmt.Sprintf("m%d-", members)
+	_, err := w.sql.Exec(t.Context(), `INSERT INTO app_user (user_id, created_at)
+		SELECT $1 || n, now() FROM generate_series(1, $2) n`, prefix, members)
+	require.NoError(t, err)
+	var all []string
+	for _, d := range append(w.online, w.senders[1:]...) {
+		all = append(all, d.User)
+	}
+	for n := 1; len(all) < members-1; n++ {
+		bystanders = append(bystanders, prefix+strconv.Itoa(n))
+		all = append(all, bystanders[n-1])
+	}
+	id = w.senders[0].Group(t.Context(), all[:min(900, len(all))]...)
+	for from := 900; from < len(all); from += 900 {
+		_, err := w.senders[0].Sessions.AddMembers(t.Context(), &parleyv1.AddMembersRequest{SessionId: id, UserIds: all[from:min(from+900, len(all))]})
+		require.NoError(t, err)
+	}
+	return id, bystanders
+}
+
+func (w *hotGroup) redisCommands(t *testing.T) int64 {
+	info, err := w.redis.Info(t.Context(), "stats").Result()
+	require.NoError(t, err)
+	for line := range strings.Lines(info) {
+		if v, ok := strings.CutPrefix(line, "total_commands_processed:"); ok {
+			n, err := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
+			require.NoError(t, err)
+			return n
+		}
+	}
+	t.Fatal("Redis does not count its commands")
+	return 0
+}
+
+// idle waits until what adding members left to do is done, and returns how many statements and commands a second the nodes
+// need for nothing.
+func (w *hotGroup) idle(t *testing.T) (sql, commands float64) {
+	t.Helper()
+	for range 20 {
+		wasSQL, wasCommands, was := w.pg.n.Load(), w.redisCommands(t), commands
+		time.Sleep(time.Second)
+		sql, commands = float64(w.pg.n.Load()-wasSQL), float64(w.redisCommands(t)-wasCommands)
+		if was > 0 && commands > was*0.8 {
+			return sql, commands
+		}
+	}
+	t.Fatal("the nodes do not come to rest")
+	return 0, 0
+}
+
+// A15: what a message costs PostgreSQL and Redis does not depend on how many members a group has. Reads and kicks go on
+// meanwhile.
+func TestHotGroupCostsTheSameWhateverItsSize(t *testing.T) {
+	online, sizes, rate := size(12, 90, 600), size([]int{50, 500}, []int{200, 2000}, []int{1000, 10_000}), size(50, 50, 50)
+	during, kickEvery := size(time.Second, 4*time.Second, time.Minute), size(300*time.Millisecond, time.Second, 100*time.Millisecond)
+	var lines []string
+	report(t, "A15", fmt.Sprintf("groups of %d and %d members, %d of them online on three nodes, %d msg/s, 5 %% reads, a kick each %s", sizes[0], sizes[1], online, rate, kickEvery),
+		"statements and commands per message do not depend on the member count; p99 <= 500 ms; 0 order errors",
+		func() string { return strings.Join(lines, "; ") })
+	w := newHotGroup(t, online)
+	var perSQL, perRedis []float64
+	for phase, members := range sizes {
+		id, bystanders := w.group(t, members)
+		for _, d := range append(w.online, w.senders...) {
+			if phase == 0 {
+				d.Connect()
+			}
+			d.WaitSeq(id, 1)
+		}
+		w.took.phase.Store(int32(phase)) //nolint:gosec // two
+		idleSQL, idleCommands := w.idle(t)
+		sql, commands := w.pg.n.Load(), w.redisCommands(t)
+		began, kicked := time.Now(), time.Now()
+		l := startPaced(t, w.senders, []string{id}, time.Duration(len(w.senders))*time.Second/time.Duration(rate), w.took.before)
+		for n := 0; time.Since(began) < during; n++ {
+			reader := w.online[n%len(w.online)]
+			_, err := reader.States.MarkRead(t.Context(), &parleyv1.MarkReadRequest{SessionId: id, UpToSeq: 1})
+			require.NoError(t, err)
+			if time.Since(kicked) > kickEvery {
+				kicked = time.Now()
+				_, err := w.senders[0].Sessions.RemoveMember(t.Context(), &parleyv1.RemoveMemberRequest{SessionId: id, UserId: bystanders[0]})
+				require.NoError(t, err)
+				bystanders = bystanders[1:]
+			}
+			time.Sleep(20 * time.Second / time.Duration(rate))
+		}
+		l.stop()
+		n := float64(l.count())
+		seconds := time.Since(began).Seconds()
+		perSQL = append(perSQL, (float64(w.pg.n.Load()-sql)-idleSQL*seconds)/n)
+		perRedis = append(perRedis, (float64(w.redisCommands(t)-commands)-idleCommands*seconds)/n)
+		l.check(t, w.senders[0].Client, w.online, []string{id})
+		p99 := w.took.quantile(phase, 0.99)
+		lines = append(lines, fmt.Sprintf("%d members: %.0f messages, %.2f statements and %.1f commands each, delivered p50 %s, p99 %s", members, n,
+			perSQL[phase], perRedis[phase], w.took.quantile(phase, 0.5).Round(time.Millisecond), p99.Round(time.Millisecond)))
+		require.Less(t, p99, size(5*time.Second, 5*time.Second, 500*time.Millisecond))
+	}
+	require.Less(t, perSQL[1], 1.5*perSQL[0], "statements grow with the members")
+	require.Less(t, perRedis[1], 1.5*perRedis[0], "commands grow with the members")
+}

@@ -1,0 +1,95 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// reportVariable names the environment variable with the file that the figures of the fault tests are written to, as a
+// table; empty for none.
+const reportVariable = "PARLEY_SOAK_REPORT"
+
+// soaking is whether the long forms of the tests run.
+func soaking() bool { return os.Getenv("PARLEY_SOAK") != "" }
+
+// size returns what fits how long the tests may take: go test -short, make test, or make soak.
+func size[T any](least, short, long T) T {
+	switch {
+	case soaking():
+		return long
+	case testing.Short():
+		return least
+	default:
+		return short
+	}
+}
+
+// finding is a row of the report.
+type finding struct {
+	no, what, held, figures string
+	passed                  bool
+}
+
+var findings struct {
+	mu   sync.Mutex
+	rows []finding
+}
+
+// report adds a row when the test has ended: what was provoked, what had to hold, and what was seen, which figures tells
+// then.
+func report(t *testing.T, no, what, held string, figures func() string) {
+	began := time.Now()
+	t.Cleanup(func() {
+		if t.Skipped() {
+			return
+		}
+		seen := fmt.Sprintf("%s; %s", figures(), time.Since(began).Round(time.Second))
+		t.Logf("%s: %s", no, seen)
+		findings.mu.Lock()
+		defer findings.mu.Unlock()
+		findings.rows = append(findings.rows, finding{no, what, held, seen, !t.Failed()})
+	})
+}
+
+func writeReport() {
+	path := os.Getenv(reportVariable)
+	if path == "" || len(findings.rows) == 0 {
+		return
+	}
+	slices.SortStableFunc(findings.rows, func(a, b finding) int { return strings.Compare(a.no, b.no) })
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s forms, %s, %d processors, %s/%s, race detector %s.\n\n", size("Least", "Short", "Long"),
+		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, raceDetector)
+	b.WriteString("| # | provoked | must hold | held | seen; how long the test took |\n|---|---|---|---|---|\n")
+	for _, f := range findings.rows {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", f.no, f.what, f.held, map[bool]string{true: "yes", false: "**no**"}[f.passed], f.figures)
+	}
+	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		fmt.Fprintln(os.Stderr, "the report could not be written:", err)
+	}
+}
+
+// spread tells a few quantiles of durations.
+func spread(all []time.Duration) string {
+	if len(all) == 0 {
+		return "none"
+	}
+	slices.Sort(all)
+	at := func(q float64) time.Duration { return all[int(float64(len(all)-1)*q)].Round(time.Millisecond) }
+	return fmt.Sprintf("p50 %s, p99 %s, most %s (of %d)", at(0.5), at(0.99), at(1), len(all))
+}
+
+// quantile is the q-quantile of durations, 0 of none.
+func quantile(all []time.Duration, q float64) time.Duration {
+	if len(all) == 0 {
+		return 0
+	}
+	slices.Sort(all)
+	return all[int(float64(len(all)-1)*q)]
+}

@@ -1,0 +1,86 @@
+package stream_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/parley-im/parley/server/refusal"
+	"github.com/parley-im/parley/server/stream"
+)
+
+// A newer stream of the device on another node ends this node's, and an older one does not.
+func TestNewerStreamElsewhereDisplaces(t *testing.T) {
+	w := newWorld(t, stream.Config{})
+	d := w.subscribe(t, "alice", "a1", stream.Request{})
+	d.caughtUp()
+	require.Equal(t, []int64{1}, w.told)
+	other := w.subscribe(t, "alice", "a2", stream.Request{})
+	other.caughtUp()
+	w.mgr.Started("alice", "a1", 1) // itself, by way of the commit log
+	require.Equal(t, []int64{1, 2}, w.told)
+	w.mgr.Started("alice", "a2", 1) // an older one, whose node has not heard of this
+	require.Equal(t, []int64{1, 2, 2}, w.told)
+	w.mgr.Started("nobody", "x", 9)
+	require.True(t, w.mgr.Has("alice", "a1"))
+	w.mgr.Started("alice", "a1", 3)
+	require.Equal(t, refusal.StreamDisplaced, reasonOf(<-d.done))
+	require.True(t, w.mgr.Has("alice", "a2"))
+	w.told = nil
+	w.mgr.ReloadAll() // something may have been missed
+	require.Contains(t, w.told, int64(2))
+}
+
+// A stream that hears of others before it has its number is judged once it has.
+func TestStreamWithoutNumberIsJudgedLater(t *testing.T) {
+	for heard, ends := range map[int64]bool{1: false, 2: false, 3: true} {
+		w := newWorld(t, stream.Config{})
+		w.number = 1 // the stream's will be 2
+		asked, answer := make(chan struct{}), make(chan struct{})
+		w.starts = func(context.Context, []stream.Ask) error {
+			close(asked)
+			<-answer
+			return nil
+		}
+		d := w.subscribe(t, "alice", "a1", stream.Request{})
+		<-asked
+		w.mgr.Started("alice", "a1", heard)
+		w.mgr.Started("alice", "a1", 1)
+		require.True(t, w.mgr.Has("alice", "a1"))
+		close(answer)
+		if ends {
+			require.Equal(t, refusal.StreamDisplaced, reasonOf(<-d.done))
+			require.Empty(t, w.told, "nobody is told of a stream that never was")
+			continue
+		}
+		d.caughtUp()
+		require.Equal(t, []int64{2}, w.told)
+	}
+}
+
+// A stream that another one on this node displaced before it got its number is not told of: it could end the other one.
+func TestDisplacedStreamIsNotTold(t *testing.T) {
+	w := newWorld(t, stream.Config{})
+	asked, answer := make(chan struct{}, 2), make(chan struct{})
+	w.starts = func(context.Context, []stream.Ask) error {
+		asked <- struct{}{}
+		<-answer
+		return nil
+	}
+	older := w.subscribe(t, "alice", "a1", stream.Request{})
+	<-asked
+	newer := w.subscribe(t, "alice", "a1", stream.Request{})
+	<-asked
+	close(answer)
+	require.Equal(t, refusal.StreamDisplaced, reasonOf(<-older.done))
+	newer.caughtUp()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	require.Equal(t, []int64{2}, w.told)
+}
+
+func reasonOf(err error) refusal.Reason {
+	r, _ := refusal.Of(err)
+	return r
+}
