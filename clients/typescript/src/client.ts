@@ -128,6 +128,7 @@ export class ParleyClient {
     });
     this.#presence = new PresenceWatch(this.#api, this.#bus);
     this.#sync.onPresence = (presence) => this.#presence.take(presence);
+    this.#sync.onPeople = () => this.#presence.peopleChanged();
     this.#sync.onReset = (sessionId) => this.#outbox.reopen(sessionId);
     this.#sync.onMessage = (message) => this.#outbox.seen(message);
     this.#stream = new Subscription(this.#api, policy, {

@@ -19,6 +19,7 @@ const againMs = 5000;
 export class PresenceWatch {
   readonly #values = new Map<string, Value<Presence | undefined>>();
   #wanted: readonly string[] = [];
+  #hidden = false; // of those who are wanted some were not told
   #open = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #round = 0;
@@ -54,6 +55,11 @@ export class PresenceWatch {
     if (this.#wanted.length > 0) this.#ask(0);
   }
 
+  /** Some who could not be seen may be visible now. */
+  peopleChanged(): void {
+    if (this.#hidden) this.#ask(gatherMs);
+  }
+
   /** The stream has ended. */
   closed(): void {
     this.#open = false;
@@ -87,6 +93,7 @@ export class PresenceWatch {
       const { presences } = await this.api.call((a, o) => a.presence.watchPresence({ userIds }, o));
       if (round !== this.#round) return;
       const told = new Set(presences.map((p) => p.userId));
+      this.#hidden = told.size < userIds.length;
       for (const p of presences) this.#set(p);
       for (const id of userIds) if (!told.has(id)) this.#values.get(id)?.set(undefined); // may not be seen
       if (told.size === 0) return;

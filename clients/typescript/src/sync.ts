@@ -49,6 +49,8 @@ export class Sync {
   onMessage: (message: Message) => void = () => {};
   /** Called with what the stream tells of those who are watched. */
   onPresence: (presence: PbPresence) => void = () => {};
+  /** Called when others may have come into sight: a new session, a member, a relation. */
+  onPeople: () => void = () => {};
   /** Called when a session's log begins anew. */
   onReset: (sessionId: string) => void = () => {};
 
@@ -181,6 +183,7 @@ export class Sync {
         return;
       case "relation":
         if (kind.value.relation) this.bus.publish({ type: "relation", relation: toRelation(kind.value.relation) });
+        this.onPeople();
         return;
       case "presence":
         if (kind.value.presence) this.onPresence(kind.value.presence);
@@ -252,6 +255,7 @@ export class Sync {
       if (!m) continue;
       this.onMessage(m);
       const c = m.content?.kind;
+      if (c === "memberChange") this.onPeople();
       if (c === "memberChange" && s.membersLoaded) void this.loadMembers(s).catch(() => {});
       if (c === "memberChange" || c === "sessionChange" || (c === "recall" && !s.countsExactly)) this.stale(s.id);
     }
@@ -335,6 +339,7 @@ export class Sync {
   /** Takes a description of a session. */
   describe(session: PbSession): SessionState {
     const s = this.session(session.sessionId);
+    if (!s.snapshot) this.onPeople();
     this.#learn(s, session, s.beginsAtHead);
     s.publish();
     if (s.info.value) this.bus.publish({ type: "session", session: s.info.value });

@@ -81,6 +81,17 @@ test("each new stream is told whom to watch again, and what changed between is s
   expect(fake.watches).toEqual([["bob"], ["bob"]]);
 });
 
+test("who comes into sight with a new session is shown", async () => {
+  const fake = new FakeParley();
+  const alice = await start(fake, (c) => c.watchPresence(["bob"]));
+  await waitFor(() => fake.watches.length === 1);
+  await new Promise((resolve) => setTimeout(resolve, 20)); // the answer, which names nobody
+  fake.online.set("bob", true);
+  fake.group("11111111-1111-4111-8111-111111111111", "alice", "bob");
+  fake.tell("alice", { case: "session", value: { session: fake.view("11111111-1111-4111-8111-111111111111", "alice") } });
+  await until(alice.presence("bob"), isOnline);
+});
+
 test("a stream that did not take the watch over is told again", async () => {
   const fake = new FakeParley();
   fake.online.set("bob", true);
