@@ -14,7 +14,14 @@ const sdk = join(root, "..", "typescript");
 const dist = join(root, "..", "..", "server", "web", "dist");
 
 /** What a page may make a browser download at its first visit, in bytes after gzip. Raise it only with a reason. */
-const budgets = { index: 84_000, inspect: 78_000, docs: 20_000 };
+const budgets = { index: 84_000, inspect: 76_000, docs: 16_500 };
+
+/** What the SDK is made of comes from where the SDK has it, so that nothing is there twice. */
+const ofTheSdk = {
+  name: "of-the-sdk",
+  setup: ({ onResolve, resolve }) => onResolve({ filter: /^@connectrpc\// }, ({ path, kind, resolveDir, pluginData }) =>
+    pluginData || resolveDir.startsWith(sdk) ? undefined : resolve(path, { kind, resolveDir: join(sdk, "src"), pluginData: true })),
+};
 
 const { outputFiles, metafile } = await build({
   absWorkingDir: root,
@@ -32,7 +39,7 @@ const { outputFiles, metafile } = await build({
   legalComments: "none",
   charset: "utf8",
   alias: { "@parley-im/client": join(sdk, "src", "index.ts") },
-  nodePaths: [join(sdk, "node_modules")], // what the SDK is made of
+  plugins: [ofTheSdk],
   metafile: true,
   write: false,
 });

@@ -15,7 +15,7 @@ const flags = [
 const pictures = fileURLToPath(new URL("../../../docs/screenshots", import.meta.url));
 const maxPictureBytes = 100_000;
 
-export const desktop = { width: 1180, height: 760 };
+export const desktop = { width: 1080, height: 700 };
 export const phone = { width: 390, height: 760 };
 
 export class World {
