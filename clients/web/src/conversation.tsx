@@ -95,16 +95,17 @@ function Head({ client, session, peer, title, detailsOpen, onBack, onDetails }: 
   const info = useObservable(session.info);
   const presence = useObservable(client.presence(info?.peerUserId || peer || ""));
   const isGroup = info?.kind === "group";
+  const live = useObservable(client.connection).state === "live"; // else nothing is known of others now
   useTick(30_000);
   const state = isGroup ? `${info.memberCount} ${info.memberCount === 1 ? "member" : "members"}`
-    : presence?.isOnline ? "online" : presence?.lastSeenAt ? `last seen ${agoOf(presence.lastSeenAt)}` : "";
+    : !live ? "" : presence?.isOnline ? "online" : presence?.lastSeenAt ? `last seen ${agoOf(presence.lastSeenAt)}` : "";
   return (
     <header class="bar">
       <button type="button" class="icon-button back" aria-label="Back to conversations" onClick={onBack}><Icon name="back" /></button>
-      <Avatar name={title} online={!isGroup && presence?.isOnline} />
+      <Avatar name={title} online={live && !isGroup && presence?.isOnline} />
       <div class="grow">
         <h2>{title}</h2>
-        <p class={`state${presence?.isOnline && !isGroup ? " is-online" : ""}`}>{state}</p>
+        <p class={`state${live && presence?.isOnline && !isGroup ? " is-online" : ""}`}>{state}</p>
       </div>
       <button type="button" class="icon-button" aria-label="Details" title="Details" aria-pressed={detailsOpen} onClick={onDetails}><Icon name="info" /></button>
     </header>

@@ -2,7 +2,7 @@ import type { Member, ParleyClient, SessionInfo } from "@parley-im/client";
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { agoOf, titleOf } from "./format.js";
-import { idsIn } from "./newchat.js";
+import { idsIn } from "./ids.js";
 import { useObservable, usePromise } from "./observe.js";
 import { Avatar, ErrorText, Icon, Menu, useAction, type MenuItem } from "./parts.js";
 

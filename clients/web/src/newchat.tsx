@@ -1,13 +1,10 @@
 import type { ParleyClient } from "@parley-im/client";
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
+import { idsIn } from "./ids.js";
 import { Dialog, ErrorText, useAction } from "./parts.js";
 import type { Open } from "./room.js";
 
-/** User ids in what somebody typed. */
-export function idsIn(text: string): string[] {
-  return [...new Set(text.split(/[\s,;]+/).filter(Boolean))];
-}
 
 export function NewChat({ client, me, onClose, onOpen }: { client: ParleyClient; me: string; onClose: () => void; onOpen: (open: Open) => void }): JSX.Element {
   const [peer, setPeer] = useState("");

@@ -177,17 +177,19 @@ function SessionItem({ client, info, me, current, onOpen }: {
   const title = titleOf(info);
   const presence = useObservable(client.presence(info.peerUserId));
   const typing = useObservable(client.session(info.sessionId).typing);
+  const live = useObservable(client.connection).state === "live";
+  const online = live && info.kind === "direct" && presence?.isOnline;
   const last = info.lastMessage;
   const from = last && info.kind === "group" && last.content?.kind === "text" ? `${last.senderId === me ? "You" : last.senderId}: ` : "";
   const unread = info.unread > 0 || info.markedUnread;
   return (
     <li>
       <button type="button" class={`session${unread ? " unread" : ""}`} aria-current={current ? "true" : undefined} onClick={() => onOpen(info)}>
-        <Avatar name={title} online={info.kind === "direct" && presence?.isOnline} />
+        <Avatar name={title} online={online} />
         <span class="grow">
           <span class="line">
             <span class="title">{title}</span>
-            {info.kind === "direct" && presence?.isOnline && <span class="sr">, online</span>}
+            {online && <span class="sr">, online</span>}
             {info.isPinned && <span class="mark" title="Pinned"><Icon name="pin" /><span class="sr">pinned</span></span>}
             {info.notificationsMuted && <span class="mark" title="Muted"><Icon name="bell" /><span class="sr">muted</span></span>}
             {last && <time dateTime={last.createdAt.toISOString()}>{shortTime(last.createdAt)}</time>}

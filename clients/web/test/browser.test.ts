@@ -52,7 +52,7 @@ test("the picture of a busy page: in light and dark, wide and narrow, and access
   await post("dave", { sessionId }, "Train or car? The train is 3 h and we could play cards.");
   await post("bob", { sessionId }, "Train!");
   await post("carol", { sessionId }, "Train. I have found a cabin by the lake: https://cabins.example/42");
-  await post("bob", { sessionId }, "It sleeps six, so there is room for the dog 🐕");
+  await post("bob", { sessionId }, "It sleeps six, so there is room for the dog as well.");
   const b = await world.chat("bob");
   await b.getByRole("button", { name: /Weekend trip/ }).click();
   await entry(b, "Train or car").waitFor();
@@ -315,6 +315,7 @@ test("the reference lists all operations, and calls them", async () => {
   await call.getByRole("button", { name: "Send" }).click();
   await call.getByText("200 OK").waitFor();
   await accessible(page, "the reference");
+  await page.locator("summary", { hasText: "/v1/sessions" }).scrollIntoViewIfNeeded();
   await picture(page, "docs");
   await call.getByLabel("Body").fill("{");
   await call.getByRole("button", { name: "Send" }).click();

@@ -9,7 +9,7 @@ import { Server } from "../../typescript/test/real/server.js";
 
 const flags = [
   "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-  "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+  "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--disable-lcd-text",
 ];
 /** Where pictures go with PARLEY_SCREENSHOTS=1; they hold times of day, so each run makes others. */
 const pictures = fileURLToPath(new URL("../../../docs/screenshots", import.meta.url));
