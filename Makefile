@@ -60,6 +60,14 @@ test: ## Install what the tests need, then run all tests with the race detector
 test-ts: ## Test the TypeScript SDK: in memory, and against the real server from Node and Chromium
 	@scripts/test-ts
 
+.PHONY: test-web
+test-web: ## Test the built-in pages, in Chromium and against the real server
+	@scripts/test-web
+
+.PHONY: check-web
+check-web: ## Fail if the built-in pages (server/web/dist) are not what their sources give
+	@scripts/test-web --check
+
 .PHONY: check
 check: lint-proto breaking check-generated lint test-short ## The quick loop: lint, generated code up to date, short tests
 
@@ -123,6 +131,17 @@ check-generated: $(GENERATORS) third-party ## Fail if the generated code is out 
 .PHONY: third-party
 third-party: $(TOOLS)/buf
 	@scripts/third-party-protos
+
+.PHONY: web
+web: ## Build the pages of clients/web into server/web/dist
+	@for dir in clients/typescript clients/web; do \
+	  (cd $$dir && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --ignore-scripts --loglevel=error; }); \
+	done
+	@npm --prefix clients/web run -s build
+
+.PHONY: screenshots
+screenshots: ## Take the pictures in docs/screenshots anew
+	@PARLEY_SCREENSHOTS=1 scripts/test-web
 
 ##@ Tools
 

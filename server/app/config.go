@@ -35,6 +35,10 @@ type Config struct {
 	Cache    CacheConfig
 	Roster   RosterConfig
 
+	// DevLogins are users whom the chat page signs in without a token, on this machine only. No setting: `parley run` names
+	// them, and nothing in production does.
+	DevLogins []string
+
 	DataDir      string        // where keys that the server makes are kept; .data
 	Committers   int           // group commits that run at the same time; 2: more of them make smaller, dearer batches
 	UnaryTimeout time.Duration // bound on calls that are no streams; 10 s

@@ -26,6 +26,7 @@ import (
 	"github.com/parley-im/parley/server/statecache"
 	"github.com/parley-im/parley/server/storage"
 	"github.com/parley-im/parley/server/stream"
+	"github.com/parley-im/parley/server/web"
 )
 
 // connect makes all parts and joins them: from storage over the delivery path and the domain to the transport. It returns
@@ -109,6 +110,11 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	}
 	a.health = newHealth(a.pool, a.feed, a.clock)
 	syncer := &rpc.SyncServer{Streams: a.streams, Acks: a.acks, Limits: positions, Signals: fleet, Epoch: life}
+	pages, err := web.New(web.Config{Logins: a.cfg.DevLogins})
+	if err != nil {
+		return nil, nil, err
+	}
+	tokens := device.NewTokens(devices, minter)
 	api, err = rpc.New(rpc.Config{
 		Services: rpc.Services{
 			Relation: &rpc.RelationServer{Relations: relations},
@@ -118,14 +124,18 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 			State:    &rpc.StateServer{States: states},
 			Sync:     syncer,
 			Presence: &rpc.PresenceServer{Presences: presence.NewService(a.presence, storage.PresenceAudience{DB: db})},
-			Admin: &rpc.AdminServer{Accounts: accounts, Tokens: device.NewTokens(devices, minter),
+			Admin: &rpc.AdminServer{Accounts: accounts, Tokens: tokens,
 				Node: nodeStats{a.streams, a.commits}, Epoch: life, StartedAt: a.clock.Now(), Version: Version},
 		},
 		Subscriber: syncer, Verifier: verifier, APIKey: key, Gate: gate, Health: a.health, Log: a.log, Metrics: reg,
 		Tracing: tracing, UnaryTimeout: a.cfg.UnaryTimeout, CORSOrigins: a.cfg.CORSOrigins, Reflection: a.cfg.Reflection,
+		Pages: pages,
 	})
 	if err != nil {
 		return nil, nil, err
+	}
+	if len(a.cfg.DevLogins) > 0 {
+		api = &devTokens{tokens: tokens, next: api}
 	}
 	return api, a.health.handler(reg, relmap.report), nil
 }

@@ -1,5 +1,9 @@
 import { createClient, type CallOptions, type Client, type Transport } from "@connectrpc/connect";
 import { MessageService } from "../gen/parley/v1/message_service_pb.js";
+import { DeviceService } from "../gen/parley/v1/device_service_pb.js";
+import { PresenceService } from "../gen/parley/v1/presence_service_pb.js";
+import type { Relation as PbRelation, RelationKind } from "../gen/parley/v1/relation_pb.js";
+import { RelationService } from "../gen/parley/v1/relation_service_pb.js";
 import type { Session as PbSession } from "../gen/parley/v1/session_pb.js";
 import { SessionService } from "../gen/parley/v1/session_service_pb.js";
 import { StateService } from "../gen/parley/v1/state_service_pb.js";
@@ -20,6 +24,9 @@ export class Api {
   readonly sessions: Client<typeof SessionService>;
   readonly states: Client<typeof StateService>;
   readonly sync: Client<typeof SyncService>;
+  readonly presence: Client<typeof PresenceService>;
+  readonly devices: Client<typeof DeviceService>;
+  readonly relations: Client<typeof RelationService>;
 
   constructor(
     transport: Transport,
@@ -29,6 +36,9 @@ export class Api {
     this.sessions = createClient(SessionService, transport);
     this.states = createClient(StateService, transport);
     this.sync = createClient(SyncService, transport);
+    this.presence = createClient(PresenceService, transport);
+    this.devices = createClient(DeviceService, transport);
+    this.relations = createClient(RelationService, transport);
   }
 
   /** Runs one unary call. A refused token is replaced and the call repeated, once. */
@@ -63,6 +73,17 @@ export class Api {
     for (let pageToken = ""; ; ) {
       const page = await this.call((a, o) => a.sessions.listSessions({ limit: 200, pageToken }, o), signal);
       all.push(...page.sessions);
+      pageToken = page.nextPageToken;
+      if (pageToken === "") return all;
+    }
+  }
+
+  /** All pages of the user's relations of a kind. */
+  async listRelations(kind: RelationKind): Promise<PbRelation[]> {
+    const all: PbRelation[] = [];
+    for (let pageToken = ""; ; ) {
+      const page = await this.call((a, o) => a.relations.listRelations({ kind, limit: 500, pageToken }, o));
+      all.push(...page.relations);
       pageToken = page.nextPageToken;
       if (pageToken === "") return all;
     }

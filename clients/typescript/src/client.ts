@@ -1,13 +1,24 @@
 import type { Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
 import { Api } from "./api.js";
-import { toPbRole } from "./convert.js";
+import { DevicePlatform } from "../gen/parley/v1/device_service_pb.js";
+import { toDevice, toPbRelationKind, toPbRole, toRelation } from "./convert.js";
 import { ParleyError, toParleyError } from "./errors.js";
 import { EventBus } from "./events.js";
 import { Keeper } from "./keeper.js";
-import type { ClientEvent, Connection, Identity, SessionInfo, SessionSettings } from "./model.js";
+import type {
+  ClientEvent,
+  Connection,
+  Device,
+  Identity,
+  Presence,
+  Relation,
+  SessionInfo,
+  SessionSettings,
+} from "./model.js";
 import { safely, Value, type Observable } from "./observable.js";
 import { Outbox } from "./outbox.js";
+import { PresenceWatch } from "./presence.js";
 import { fullJitter, pause, type ReconnectPolicy } from "./reconnect.js";
 import { Session, type SessionParts } from "./session.js";
 import type { Store } from "./store.js";
@@ -88,6 +99,7 @@ export class ParleyClient {
   readonly #sync: Sync;
   readonly #outbox: Outbox;
   readonly #stream: Subscription;
+  readonly #presence: PresenceWatch;
   readonly #parts: SessionParts;
   readonly #sessions = new Map<string, Session>();
   readonly #options: ClientOptions;
@@ -114,6 +126,9 @@ export class ParleyClient {
       sent: (message, epoch) => this.#sync.answered(message, epoch),
       keep: (outbox, dropOutbox) => this.#keeper.write({ outbox, dropOutbox }),
     });
+    this.#presence = new PresenceWatch(this.#api, this.#bus);
+    this.#sync.onPresence = (presence) => this.#presence.take(presence);
+    this.#sync.onPeople = () => this.#presence.peopleChanged();
     this.#sync.onReset = (sessionId) => this.#outbox.reopen(sessionId);
     this.#sync.onMessage = (message) => this.#outbox.seen(message);
     this.#stream = new Subscription(this.#api, policy, {
@@ -210,6 +225,52 @@ export class ParleyClient {
     return this.#bus.read(signal);
   }
 
+  /**
+   * Whether a user is online, for those named by {@link ParleyClient.watchPresence}; undefined while that is not known, and
+   * for those who may not be seen. While the client is not live it is what was known last.
+   */
+  presence(userId: string): Observable<Presence | undefined> {
+    return this.#presence.of(userId);
+  }
+
+  /** Sets whose presence is wanted, in place of whose was: at most 200 users; what is beyond is left out. */
+  watchPresence(userIds: readonly string[]): void {
+    this.#presence.watch(userIds);
+  }
+
+  /** The user's devices, this one among them. */
+  async devices(): Promise<Device[]> {
+    return (await this.#api.call((a, o) => a.devices.listDevices({}, o))).devices.map(toDevice);
+  }
+
+  /** Gives this device a name that the user's list of devices shows. */
+  async nameDevice(displayName: string, platform: "web" | "desktop" | "bot" = "web"): Promise<Device> {
+    const of = { web: DevicePlatform.WEB, desktop: DevicePlatform.DESKTOP, bot: DevicePlatform.BOT };
+    const { device } = await this.#api.call((a, o) => a.devices.registerDevice({ displayName, platform: of[platform] }, o));
+    if (!device) throw new ParleyError("INTERNAL", "the server returned no device");
+    return toDevice(device);
+  }
+
+  /** Shuts a device of the user out for good: its stream ends and its tokens are refused. */
+  async revokeDevice(deviceId: string): Promise<void> {
+    await this.#api.call((a, o) => a.devices.revokeDevice({ deviceId }, o));
+  }
+
+  /** The user's relations of a kind; what changes later comes as `relation` events. */
+  async relations(kind: Exclude<Relation["kind"], "none">): Promise<Relation[]> {
+    return (await this.#api.listRelations(toPbRelationKind(kind))).map(toRelation);
+  }
+
+  /** Blocks a user: nobody of the two can send to the other directly any more. */
+  async block(userId: string): Promise<void> {
+    await this.#api.call((a, o) => a.relations.blockUser({ userId }, o));
+  }
+
+  /** Takes a block back. */
+  async unblock(userId: string): Promise<void> {
+    await this.#api.call((a, o) => a.relations.unblockUser({ userId }, o));
+  }
+
   // What is being taken in counts as seen once it is kept.
   async #sayGoodbye(): Promise<void> {
     await this.#keeper.idle();
@@ -263,6 +324,7 @@ export class ParleyClient {
     if (this.#sync.identify(me)) {
       this.#outbox.clear();
       this.#sessions.clear();
+      this.#presence.clear();
       this.#sync.fresh = this.#options.fresh ?? false;
     }
     const was = this.#me.value;
@@ -283,6 +345,7 @@ export class ParleyClient {
     this.#sync.reads.open = true;
     this.#sending = new AbortController();
     void this.#outbox.run(this.#sending.signal);
+    this.#presence.opened();
   }
 
   #setDown(error: ParleyError): void {
@@ -293,6 +356,7 @@ export class ParleyClient {
   #pauseSending(): void {
     this.#sending?.abort();
     this.#sending = undefined;
+    this.#presence.closed();
     this.#sync.acks.open = false;
     this.#sync.reads.open = false;
   }

@@ -10,6 +10,8 @@ import {
   type Content as PbContent,
   type Message as PbMessage,
 } from "../gen/parley/v1/message_pb.js";
+import { DevicePlatform, type Device as PbDevice } from "../gen/parley/v1/device_service_pb.js";
+import type { Presence as PbPresence } from "../gen/parley/v1/presence_pb.js";
 import { RelationKind, type Relation as PbRelation } from "../gen/parley/v1/relation_pb.js";
 import { SessionKind, type Member as PbMember, type Membership, type Session as PbSession } from "../gen/parley/v1/session_pb.js";
 import { ParleyError } from "./errors.js";
@@ -19,9 +21,11 @@ import type {
   Member,
   MemberChangeContent,
   MemberRole,
+  Device,
   Message,
   MessageType,
   OutgoingContent,
+  Presence,
   Relation,
   ResetReason,
   SessionChangeContent,
@@ -237,6 +241,40 @@ const relations: Readonly<Partial<Record<RelationKind, Relation["kind"]>>> = {
 
 export function toRelation(r: PbRelation): Relation {
   return { userId: r.userId, kind: relations[r.kind] ?? "none" };
+}
+
+/** The kind as the server has it; "none" is no kind that can be listed. */
+export function toPbRelationKind(kind: Exclude<Relation["kind"], "none">): RelationKind {
+  const [pb] = Object.entries(relations).find(([, name]) => name === kind) ?? [];
+  return Number(pb ?? RelationKind.UNSPECIFIED);
+}
+
+const platforms: Readonly<Partial<Record<DevicePlatform, Device["platform"]>>> = {
+  [DevicePlatform.WEB]: "web",
+  [DevicePlatform.ANDROID]: "android",
+  [DevicePlatform.IOS]: "ios",
+  [DevicePlatform.DESKTOP]: "desktop",
+  [DevicePlatform.BOT]: "bot",
+};
+
+export function toDevice(d: PbDevice): Device {
+  return {
+    deviceId: d.deviceId,
+    platform: platforms[d.platform] ?? "unknown",
+    displayName: d.displayName,
+    createdAt: toDate(d.createdAt),
+    ...(d.lastSeenAt && { lastSeenAt: timestampDate(d.lastSeenAt) }),
+    isCurrent: d.isCurrent,
+  };
+}
+
+export function toPresence(p: PbPresence): Presence {
+  return {
+    userId: p.userId,
+    isOnline: p.isOnline,
+    deviceIds: p.deviceIds,
+    ...(p.lastSeenAt && { lastSeenAt: timestampDate(p.lastSeenAt) }),
+  };
 }
 
 export function toResetReason(r: ResyncReason): ResetReason {

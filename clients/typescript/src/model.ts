@@ -206,6 +206,34 @@ export interface Relation {
   readonly kind: "none" | "friend" | "requested" | "requestReceived" | "blocked";
 }
 
+/** Whether a user is online. A hint: right within seconds, and it orders nothing. */
+export interface Presence {
+  /** The user. */
+  readonly userId: string;
+  /** On at least one device. */
+  readonly isOnline: boolean;
+  /** Devices that are online; only the user's own are told. */
+  readonly deviceIds: readonly string[];
+  /** When the user was last online; absent while online, and where it is not known. */
+  readonly lastSeenAt?: Date;
+}
+
+/** A device of the user. */
+export interface Device {
+  /** Unique for the user. */
+  readonly deviceId: string;
+  /** What it runs on. */
+  readonly platform: "web" | "android" | "ios" | "desktop" | "bot" | "unknown";
+  /** Name to show; may be empty. */
+  readonly displayName: string;
+  /** When it was first known. */
+  readonly createdAt: Date;
+  /** When it was last in touch; absent if it never was. */
+  readonly lastSeenAt?: Date;
+  /** It is the device of this client. */
+  readonly isCurrent: boolean;
+}
+
 /** What a settings change of a group can hold; absent fields stay. */
 export interface SessionSettings {
   /** At most 255 bytes. */
@@ -239,6 +267,7 @@ export type ClientEvent =
   | { readonly type: "session"; readonly session: SessionInfo }
   | { readonly type: "state"; readonly sessionId: string; readonly readSeq: number; readonly unread: number }
   | { readonly type: "relation"; readonly relation: Relation }
+  | { readonly type: "presence"; readonly presence: Presence }
   | {
       readonly type: "typing";
       readonly sessionId: string;

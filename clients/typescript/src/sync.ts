@@ -1,6 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Event, Resync, SignalEvent, StateEvent } from "../gen/parley/v1/event_pb.js";
 import type { Message as PbMessage } from "../gen/parley/v1/message_pb.js";
+import type { Presence as PbPresence } from "../gen/parley/v1/presence_pb.js";
 import type { Session as PbSession } from "../gen/parley/v1/session_pb.js";
 import type { SubscribeRequestSchema } from "../gen/parley/v1/sync_service_pb.js";
 import type { Api } from "./api.js";
@@ -46,6 +47,10 @@ export class Sync {
   caughtUp = false;
   /** Called for each message that was taken into a session's log, for those that wait for their own. */
   onMessage: (message: Message) => void = () => {};
+  /** Called with what the stream tells of those who are watched. */
+  onPresence: (presence: PbPresence) => void = () => {};
+  /** Called when others may have come into sight: a new session, a member, a relation. */
+  onPeople: () => void = () => {};
   /** Called when a session's log begins anew. */
   onReset: (sessionId: string) => void = () => {};
 
@@ -178,6 +183,10 @@ export class Sync {
         return;
       case "relation":
         if (kind.value.relation) this.bus.publish({ type: "relation", relation: toRelation(kind.value.relation) });
+        this.onPeople();
+        return;
+      case "presence":
+        if (kind.value.presence) this.onPresence(kind.value.presence);
         return;
       case "signal":
         return this.#signalled(kind.value);
@@ -246,6 +255,7 @@ export class Sync {
       if (!m) continue;
       this.onMessage(m);
       const c = m.content?.kind;
+      if (c === "memberChange") this.onPeople();
       if (c === "memberChange" && s.membersLoaded) void this.loadMembers(s).catch(() => {});
       if (c === "memberChange" || c === "sessionChange" || (c === "recall" && !s.countsExactly)) this.stale(s.id);
     }
@@ -329,6 +339,7 @@ export class Sync {
   /** Takes a description of a session. */
   describe(session: PbSession): SessionState {
     const s = this.session(session.sessionId);
+    if (!s.snapshot) this.onPeople();
     this.#learn(s, session, s.beginsAtHead);
     s.publish();
     if (s.info.value) this.bus.publish({ type: "session", session: s.info.value });

@@ -7,6 +7,10 @@ import { ErrorDetailSchema, ErrorReason } from "../gen/parley/v1/error_reason_pb
 import { EventSchema, ResyncReason, type Event } from "../gen/parley/v1/event_pb.js";
 import { MessageSchema, MessageType, MemberRole, type Message } from "../gen/parley/v1/message_pb.js";
 import { MessageService, type SendMessageRequest } from "../gen/parley/v1/message_service_pb.js";
+import { DeviceService } from "../gen/parley/v1/device_service_pb.js";
+import { PresenceService } from "../gen/parley/v1/presence_service_pb.js";
+import { RelationKind } from "../gen/parley/v1/relation_pb.js";
+import { RelationService } from "../gen/parley/v1/relation_service_pb.js";
 import { SessionKind, SessionSchema, type Session } from "../gen/parley/v1/session_pb.js";
 import { SessionService } from "../gen/parley/v1/session_service_pb.js";
 import { StateService } from "../gen/parley/v1/state_service_pb.js";
@@ -53,6 +57,13 @@ export class FakeParley {
   readonly tokens: string[] = [];
   readonly reads: Array<[string, number]> = [];
   readonly signals: string[] = [];
+  /** Whom each WatchPresence named. */
+  readonly watches: string[][] = [];
+  /** Who may be seen, and whether they are online. */
+  readonly online = new Map<string, boolean>();
+  /** The answer is all that tells presence: the stream has not taken the watch over. */
+  deafToWatches = false;
+  readonly blocked = new Set<string>();
   /** Events that each next stream may send before it is cut; empty: never cut. */
   cuts: number[] = [];
   /** What happens to each next send: "ok", "lost" (committed, answer lost), "away" (not committed, repeatable). */
@@ -169,6 +180,41 @@ export class FakeParley {
         },
         getSession: (req, ctx) => ({ session: this.view(req.sessionId, this.#who(ctx).userId) }),
         listMembers: (req) => ({ members: [...this.#get(req.sessionId).members.keys()].map((userId) => ({ userId })) }),
+      });
+      router.service(PresenceService, {
+        watchPresence: (req, ctx) => {
+          const who = this.#who(ctx);
+          this.watches.push([...req.userIds]);
+          const seen = req.userIds.filter((id) => this.online.has(id)).sort();
+          const presences = seen.map((userId) => ({ userId, isOnline: this.online.get(userId) ?? false }));
+          if (!this.deafToWatches) for (const presence of presences) this.tell(who.userId, { case: "presence", value: { presence } }, who.deviceId);
+          return { presences };
+        },
+      });
+      router.service(DeviceService, {
+        listDevices: (_req, ctx) => {
+          const { userId, deviceId } = this.#who(ctx);
+          const all = new Set([...this.cursors.keys()].filter((key) => key.startsWith(`${userId}/`)).map((key) => key.split("/")[1] ?? ""));
+          return { devices: [...all.add(deviceId)].sort().map((id) => ({ deviceId: id, isCurrent: id === deviceId })) };
+        },
+        revokeDevice: (req, ctx) => {
+          this.cursors.delete(`${this.#who(ctx).userId}/${req.deviceId}`);
+          return {};
+        },
+        registerDevice: ({ displayName, platform }, ctx) => ({
+          device: { displayName, platform, deviceId: this.#who(ctx).deviceId, isCurrent: true },
+        }),
+      });
+      router.service(RelationService, {
+        blockUser: (req) => (this.blocked.add(req.userId), {}),
+        unblockUser: (req) => (this.blocked.delete(req.userId), {}),
+        listRelations: (req) => {
+          // One a page, so that pages are followed.
+          const all = req.kind === RelationKind.BLOCKED ? [...this.blocked].sort() : [];
+          const at = Number(req.pageToken || 0);
+          const relations = all.slice(at, at + 1).map((userId) => ({ userId, kind: RelationKind.BLOCKED }));
+          return { relations, nextPageToken: at + 1 < all.length ? String(at + 1) : "" };
+        },
       });
       router.service(StateService, {
         markRead: (req, ctx) => {

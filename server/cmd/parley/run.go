@@ -12,6 +12,9 @@ import (
 	"github.com/parley-im/parley/server/app"
 )
 
+// devUsers have a login that is ready.
+var devUsers = []string{"alice", "bob"}
+
 func runCommand() *cobra.Command {
 	cfg := app.Default()
 	cfg.Reflection = true
@@ -42,6 +45,9 @@ func runDev(cmd *cobra.Command, cfg app.Config) error {
 		return err
 	}
 	defer stopServices()
+	if cfg.Auth.SigningKey != "" {
+		cfg.DevLogins = devUsers
+	}
 	a, err := app.New(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -66,7 +72,7 @@ func runDev(cmd *cobra.Command, cfg app.Config) error {
 // welcome prints where to look and two logins.
 func welcome(ctx context.Context, cmd *cobra.Command, base, key, keyFile, ops string) error {
 	tokens := make(map[string]string, 2)
-	for _, user := range []string{"alice", "bob"} {
+	for _, user := range devUsers {
 		token, err := mint(ctx, base, key, user, "terminal", 24*time.Hour)
 		if err != nil {
 			return fmt.Errorf("make a login for %s: %w", user, err)
@@ -76,6 +82,8 @@ func welcome(ctx context.Context, cmd *cobra.Command, base, key, keyFile, ops st
 	out := cmd.OutOrStdout()
 	fmt.Fprintf(out, `
 Parley serves at %s
+  chat in a browser  %s/#as=alice %s/#as=bob
+  watch the stream   %s/inspect, try the API: %s/docs
   health, metrics    http://%s/readyz /metrics
   admin key          in %s
 
@@ -90,6 +98,6 @@ Say something as alice, then look as bob:
 Or in two terminals:
   bin/parley chat --as alice --with bob
   bin/parley chat --as bob --with alice
-`, base, ops, keyFile, tokens["alice"], tokens["bob"], base, base)
+`, base, base, base, base, base, ops, keyFile, tokens["alice"], tokens["bob"], base, base)
 	return nil
 }

@@ -1,0 +1,111 @@
+// Tabs of Chromium on the pages of the real server.
+import axe from "axe-core";
+import { mkdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { chromium, type Browser, type BrowserContext, type BrowserContextOptions, type Page } from "playwright-core";
+import { expect } from "vitest";
+import { Server } from "../../typescript/test/real/server.js";
+
+const flags = [
+  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--disable-lcd-text",
+];
+/** Where pictures go with PARLEY_SCREENSHOTS=1; they hold times of day, so each run makes others. */
+const pictures = fileURLToPath(new URL("../../../docs/screenshots", import.meta.url));
+const maxPictureBytes = 100_000;
+
+export const desktop = { width: 1080, height: 700 };
+export const phone = { width: 390, height: 760 };
+
+export class World {
+  server!: Server;
+  #browser!: Browser;
+  #contexts: BrowserContext[] = [];
+  /** What pages complained about: errors, refused scripts and styles, requests to elsewhere. */
+  complaints: string[] = [];
+
+  async start(): Promise<void> {
+    this.#browser = await chromium.launch({ executablePath: process.env["PARLEY_CHROMIUM"] ?? "/usr/bin/chromium", args: flags });
+    this.server = await Server.start();
+  }
+
+  async end(): Promise<void> {
+    await this.#browser?.close();
+    await this.server?.end();
+  }
+
+  /** Closes all tabs. */
+  async clear(): Promise<void> {
+    await Promise.all(this.#contexts.splice(0).map((c) => c.close()));
+    this.complaints = [];
+  }
+
+  /** A tab of a browser of its own. */
+  async tab(path: string, options: BrowserContextOptions = {}): Promise<Page> {
+    const context = await this.#browser.newContext({ viewport: desktop, locale: "en-GB", reducedMotion: "reduce", ...options });
+    this.#contexts.push(context);
+    const page = await context.newPage();
+    this.watch(page);
+    await page.goto(this.server.url + path);
+    return page;
+  }
+
+  watch(page: Page): void {
+    page.on("pageerror", (err) => this.complaints.push(`error: ${err.message}`));
+    page.on("console", (m) => {
+      // A call that is refused or cut is the browser's own line, and part of what is tested.
+      if (m.type() === "error" && !/^Failed to load resource/.test(m.text())) this.complaints.push(`console: ${m.text()}`);
+    });
+    page.on("request", (r) => {
+      if (!r.url().startsWith(this.server.url) && !r.url().startsWith("blob:")) this.complaints.push(`request to ${r.url()}`);
+    });
+  }
+
+  /** Signs in on the chat page as a user of the development server, on a device of its own. */
+  async chat(user: string, options: BrowserContextOptions = {}): Promise<Page> {
+    const page = await this.tab(`/#as=${user}`, options);
+    await page.getByRole("heading", { level: 1, name: user }).waitFor();
+    return page;
+  }
+}
+
+/** Fails with what axe finds wrong, in the colours that the page has now. */
+export async function accessible(page: Page, what: string): Promise<void> {
+  await page.evaluate(axe.source);
+  const { violations } = await page.evaluate(async () => {
+    const { axe } = globalThis as unknown as { axe: { run: (o: object) => Promise<{ violations: Array<{ id: string; help: string; nodes: Array<{ html: string; failureSummary?: string }> }> }> } };
+    return axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] });
+  });
+  const told = violations.map((v) => `${v.id}: ${v.help}\n  ${v.nodes.map((n) => `${n.html}\n  ${n.failureSummary ?? ""}`).join("\n  ")}`);
+  expect(told, `${what} is not accessible`).toEqual([]);
+}
+
+/** Takes a picture of the page for the documents. */
+export async function picture(page: Page, name: string): Promise<void> {
+  if (process.env["PARLEY_SCREENSHOTS"] !== "1") return;
+  mkdirSync(pictures, { recursive: true });
+  const path = join(pictures, `${name}.png`);
+  await page.screenshot({ path });
+  expect(statSync(path).size, `${name}.png`).toBeLessThanOrEqual(maxPictureBytes);
+}
+
+/** Writes in the open conversation. */
+export async function say(page: Page, text: string): Promise<void> {
+  const box = page.getByRole("textbox", { name: /^Message to/ });
+  await box.fill(text);
+  await box.press("Enter");
+}
+
+/** Opens the direct conversation with a user. */
+export async function write(page: Page, user: string): Promise<void> {
+  await page.getByRole("button", { name: "New conversation" }).first().click();
+  await page.getByLabel("User id", { exact: true }).fill(user);
+  await page.getByRole("button", { name: "Open", exact: true }).click();
+  await page.getByRole("textbox", { name: `Message to ${user}` }).waitFor();
+}
+
+/** An entry of the log that says this. */
+export function entry(page: Page, text: string) {
+  return page.locator("article.entry", { hasText: text });
+}

@@ -1,0 +1,11 @@
+import { defineConfig } from "vitest/config";
+
+// unit: in memory. browser: Chromium and the real server.
+export default defineConfig({
+  test: {
+    projects: [
+      { test: { name: "unit", include: ["test/*.test.ts"], exclude: ["test/browser.test.ts"] } },
+      { test: { name: "browser", include: ["test/browser.test.ts"], testTimeout: 60_000, hookTimeout: 90_000, pool: "threads" } },
+    ],
+  },
+});
