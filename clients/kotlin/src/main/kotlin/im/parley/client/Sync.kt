@@ -1,0 +1,601 @@
+package im.parley.client
+
+import im.parley.v1.Event
+import im.parley.v1.ListMessagesRequest
+import im.parley.v1.Resync
+import im.parley.v1.Signal
+import im.parley.v1.SubscribeRequest
+import im.parley.v1.ackRequest
+import im.parley.v1.cursor
+import im.parley.v1.getSessionRequest
+import im.parley.v1.listMembersRequest
+import im.parley.v1.listMessagesRequest
+import im.parley.v1.listStatesRequest
+import im.parley.v1.markReadRequest
+import im.parley.v1.subscribeRequest
+import kotlinx.coroutines.CoroutineScope
+import kotlinx.coroutines.delay
+import kotlinx.coroutines.flow.MutableStateFlow
+import kotlinx.coroutines.launch
+import java.util.concurrent.ConcurrentHashMap
+import im.parley.v1.Message as PbMessage
+import im.parley.v1.Session as PbSession
+import im.parley.v1.SignalEvent as PbSignalEvent
+import im.parley.v1.StateEvent as PbStateEvent
+
+/** How many cursors one Subscribe may name. */
+private const val MAX_CURSORS = 1000
+
+/** How long an entry may be held back by a missing one before that is fetched. */
+internal const val HOLE_PATIENCE_MS = 2000L
+
+/** How long acks and read positions are gathered. */
+private const val ACK_DELAY_MS = 500L
+private const val READ_DELAY_MS = 250L
+
+/** How many sessions are described one by one; when more are stale, all are listed. */
+private const val MAX_SINGLE = 20
+
+/** The bounds of what is kept. */
+internal class Limits(val windowSize: Int, val storeSize: Int, val maxBacklog: Int)
+
+/**
+ * Turns what the stream says into the state of sessions. Everything that arrives goes through [advance], which is what
+ * makes the app see each session's log without holes, in order, once: entries of the stream, answers to own messages, and
+ * pages that fill a hole.
+ *
+ * Lives on the client's dispatcher, which runs one thing at a time; so do all its parts.
+ */
+internal class Sync(
+    private val scope: CoroutineScope,
+    private val clock: Clock,
+    private val api: Api,
+    private val keeper: Keeper,
+    private val bus: EventBus,
+    private val limits: Limits,
+) {
+    val list = MutableStateFlow<List<SessionInfo>>(emptyList())
+    val unread = MutableStateFlow(0L)
+    val sessions = ConcurrentHashMap<String, SessionState>()
+    val acks = Teller(scope, ACK_DELAY_MS, ::tellAcks)
+    val reads = Teller(scope, READ_DELAY_MS) { due -> for ((id, seq) in due) tellRead(id, seq) }
+
+    @Volatile
+    var me: Identity? = null
+        private set
+    private var epoch = ""
+
+    /** The next stream starts as a new device would. */
+    var fresh = false
+    var caughtUp = false
+        private set
+
+    /** Called for each message that was taken into a session's log, for those that wait for their own. */
+    var onMessage: (Message) -> Unit = {}
+
+    /** Called when a session's log begins anew. */
+    var onReset: (String) -> Unit = {}
+
+    private val touched = LinkedHashSet<SessionState>()
+    private val dropped = LinkedHashSet<String>()
+    private val stale = LinkedHashSet<String>()
+    private var deviceChanged = false
+    private var clear = false
+    private var scheduled = false
+    private var listed = false
+    private var refreshing = false
+    private var watching = false
+    private var running: CoroutineScope? = null
+
+    /** The state of a session, made if it is new. May be called from anywhere. */
+    fun session(id: String): SessionState =
+        sessions.getOrPut(id) { SessionState(id, limits.windowSize, scope, clock) { me?.userId.orEmpty() } }
+
+    // ---- Before and between streams
+
+    /** Takes what a store kept. */
+    fun restore(device: StoredDevice, logs: List<StoredLog>) {
+        me = device.identity
+        epoch = device.epoch
+        for ((stored, messages) in logs) {
+            val s = session(stored.sessionId)
+            s.restore(stored, messages)
+            s.untoldRead?.let { reads.set(s.id, it) }
+            touch(s)
+        }
+    }
+
+    /** Takes who this is. Another user, or device, than before shares nothing with it. Returns whether that was so. */
+    fun identify(now: Identity): Boolean {
+        val before = me
+        val other = before != null && before != now
+        if (other) {
+            for (s in sessions.values) {
+                forget(s)
+                s.info.value = null
+            }
+            sessions.clear()
+            touched.clear()
+            epoch = ""
+            listed = false
+            clear = true
+        }
+        if (other || before == null) deviceChanged = true
+        me = now
+        return other
+    }
+
+    /** Begins to run; what it starts ends with the scope. */
+    fun run(scope: CoroutineScope) {
+        running = scope
+        refreshing = false
+        watching = false
+    }
+
+    /**
+     * Learns the sessions before the first stream, so that each has a floor: a position which the stream begins at or
+     * before, however early own answers come.
+     */
+    suspend fun prepare() {
+        if (listed) return
+        refreshAll(first = true)
+        listed = true
+    }
+
+    /** Where to resume. */
+    fun position(): SubscribeRequest {
+        caughtUp = false
+        val open = sessions.values.filter { it.order.isOpen && it.snapshot?.isMember != false }
+        // Where more are known than may be named, the least active go by what was acknowledged.
+        val named = if (open.size > MAX_CURSORS) open.sortedByDescending(::lastAt).take(MAX_CURSORS) else open
+        return subscribeRequest {
+            cursors += named.map { s ->
+                cursor {
+                    sessionId = s.id
+                    seq = s.order.shown ?: 0
+                }
+            }
+            epoch = this@Sync.epoch
+            fresh = this@Sync.fresh
+            maxBacklog = limits.maxBacklog
+        }
+    }
+
+    // ---- The stream
+
+    /** Takes events, in order, and returns when they are kept and there is room for more. */
+    suspend fun take(events: List<Event>) {
+        for (event in events) take(event)
+        val told = touched.mapNotNull { s -> s.order.shown?.takeIf { it > 0 }?.let { s.id to it } }
+        write()
+        for ((id, seq) in told) acks.set(id, seq)
+        bus.room()
+    }
+
+    private fun take(event: Event) {
+        when (event.kindCase) {
+            Event.KindCase.OPENED -> opened(event.opened.epoch)
+            Event.KindCase.MESSAGE -> entry(event.message)
+            Event.KindCase.SKIPPED -> {
+                val s = session(event.skipped.sessionId)
+                openAt(s, event.skipped.fromSeq - 1)
+                s.order.leaveOut(event.skipped.fromSeq, event.skipped.toSeq)
+                advance(s)
+            }
+            Event.KindCase.STATE -> state(event.state)
+            Event.KindCase.SESSION -> if (event.session.hasSession()) describe(event.session.session)
+            Event.KindCase.RELATION -> bus.publish(RelationEvent(event.relation.relation.toRelation()))
+            Event.KindCase.SIGNAL -> signalled(event.signal)
+            Event.KindCase.RESYNC -> resync(event.resync)
+            Event.KindCase.CAUGHT_UP -> {
+                backlogIsOver()
+                bus.publish(CaughtUpEvent(event.caughtUp.unreadTotal))
+            }
+            else -> Unit // a heartbeat, or something newer than this SDK
+        }
+    }
+
+    private fun opened(now: String) {
+        if (epoch.isEmpty()) {
+            epoch = now // another than the one we sent is told by a Resync, which follows
+            deviceChanged = true
+        }
+        if (listed) running?.launch { attempt { refreshAll(first = false) } } // the next stream does it again
+    }
+
+    private fun entry(m: PbMessage) {
+        val s = session(m.sessionId)
+        if (m.state.isRead && m.senderId != me?.userId) s.readSeqs += m.seq
+        if (m.state.isDeleted) s.deletedSeqs += m.seq
+        openAt(s, m.seq - 1)
+        s.order.add(m.toMessage())
+        advance(s)
+    }
+
+    // The stream's first word on a session says where it begins, unless own messages, whose answers take their place, come
+    // before it.
+    private fun openAt(s: SessionState, after: Long) = s.open(minOf(after, s.floor ?: after))
+
+    private fun backlogIsOver() {
+        caughtUp = true
+        fresh = false
+        for (s in sessions.values) {
+            if (s.order.isOpen || s.snapshot?.isMember == false) continue
+            if (s.floor == null) stale(s.id)
+            openAtFloor(s)
+            advance(s)
+        }
+    }
+
+    // After the backlog only what is new can come: a session without a backlog begins at its floor, one that is unknown
+    // until now where the user came in. A floor that was learnt late may lie past own messages that were answered before.
+    private fun openAtFloor(s: SessionState) {
+        val floor = s.floor ?: return
+        if (caughtUp) s.open(minOf(floor, s.order.firstWaiting - 1))
+    }
+
+    /** Takes the answer to an own message, which takes its place in the live stream. */
+    fun answered(message: Message, ofEpoch: String): Boolean {
+        if (epoch.isNotEmpty() && ofEpoch != epoch) return false
+        val s = session(message.sessionId)
+        // Entered before it was known who this is, it says so now.
+        s.order.add(me?.let { message.copy(senderId = it.userId, senderDeviceId = it.deviceId) } ?: message)
+        if (s.snapshot == null) stale(s.id)
+        openAtFloor(s)
+        advance(s)
+        val shown = s.order.shown
+        if (shown != null && message.seq <= shown) onMessage(message) // also where it lies before what is shown
+        scope.launch {
+            write()
+            if (shown != null) acks.set(s.id, shown)
+        }
+        return true
+    }
+
+    private fun advance(s: SessionState) {
+        while (true) {
+            val piece = s.order.next() ?: break
+            bus.publish(s.take(piece))
+            val m = piece.message ?: continue
+            onMessage(m)
+            val c = m.content
+            if (c is MemberChangeContent && s.membersLoaded) running?.launch { attempt { loadMembers(s) } }
+            if (c is MemberChangeContent || c is SessionChangeContent || (c is RecallContent && !s.countsExactly)) stale(s.id)
+        }
+        if (s.order.waiting > 0) watchHoles()
+        touch(s)
+    }
+
+    private fun state(e: PbStateEvent) {
+        val s = session(e.sessionId)
+        s.readSeqs += e.readSeqsList
+        s.deletedSeqs += e.deletedSeqsList
+        s.snapshot = s.snapshot?.let {
+            it.copy(
+                readSeq = maxOf(it.readSeq, e.readSeq),
+                deletedToSeq = maxOf(it.deletedToSeq, e.deletedToSeq),
+                markedUnread = e.markedUnread,
+                unread = e.unread,
+            )
+        }
+        if (!s.countsExactly) stale(s.id)
+        if (e.reload) running?.launch { if (!attempt { reloadStates(s) }) stale(s.id) }
+        touch(s)
+        bus.publish(StateEvent(s.id, e.readSeq, e.unread))
+    }
+
+    private fun signalled(e: PbSignalEvent) {
+        when (e.signal.kindCase) {
+            Signal.KindCase.CUSTOM -> {
+                val custom = CustomContent(e.signal.custom.typeUrl, e.signal.custom.payload.toByteArray())
+                bus.publish(SignalEvent(e.sessionId, e.senderId, e.senderDeviceId, custom))
+            }
+            Signal.KindCase.TYPING -> {
+                val isTyping = e.signal.typing.isTyping
+                val signs = session(e.sessionId).typing
+                if (e.senderId != me?.userId) if (isTyping) signs.started(e.senderId) else signs.stopped(e.senderId)
+                bus.publish(TypingEvent(e.sessionId, e.senderId, e.senderDeviceId, isTyping))
+            }
+            else -> Unit
+        }
+    }
+
+    // Drops what is held of a session, or of all; what follows is taken as a fresh start.
+    private fun resync(r: Resync) {
+        val reason = r.reason.toReset()
+        if (r.sessionId.isNotEmpty()) {
+            val s = session(r.sessionId)
+            forget(s)
+            if (reason == ResetReason.SESSION_UNAVAILABLE) lose(s) else stale(s.id)
+            bus.publish(ResetEvent(s.id, reason))
+            return
+        }
+        for (s in sessions.values) {
+            forget(s)
+            stale(s.id)
+        }
+        epoch = r.epoch
+        deviceChanged = true
+        fresh = true
+        bus.publish(ResetEvent(null, reason))
+    }
+
+    private fun forget(s: SessionState) {
+        s.reset()
+        onReset(s.id)
+        s.typing.clear()
+        acks.forget(s.id)
+        reads.forget(s.id)
+        touch(s)
+    }
+
+    // The user cannot see the session any more.
+    private fun lose(s: SessionState) {
+        s.info.value = null
+        touched -= s
+        dropped += s.id
+        schedule()
+    }
+
+    // ---- What the server says of sessions
+
+    /** Takes a description of a session. */
+    fun describe(session: PbSession): SessionState {
+        val s = session(session.sessionId)
+        learn(s, session, s.beginsAtHead)
+        s.publish()
+        s.info.value?.let { bus.publish(SessionEvent(it)) }
+        return s
+    }
+
+    private fun learn(s: SessionState, session: PbSession, atHead: Boolean) {
+        val next = session.toInfo()
+        s.describe(next)
+        if (!s.order.isOpen && s.floor == null) s.floor = if (atHead) next.headSeq else next.joinedSeq - 1
+        openAtFloor(s)
+        advance(s)
+    }
+
+    /** Has a session described anew, soon. */
+    fun stale(sessionId: String) {
+        stale += sessionId
+        if (refreshing) return
+        val running = running ?: return
+        refreshing = true
+        running.launch {
+            try {
+                delay(100) // gathers
+                attempt { refreshStale() } // the next stream lists all
+            } finally {
+                refreshing = false
+            }
+        }
+    }
+
+    private suspend fun refreshStale() {
+        if (stale.size > MAX_SINGLE) refreshAll(first = false)
+        while (stale.isNotEmpty()) {
+            val id = stale.first()
+            stale -= id
+            attempt { refresh(id) } // refused: it is gone; else the next stream lists all
+        }
+    }
+
+    /** Has a session described anew, now. */
+    suspend fun refresh(id: String): SessionState {
+        val response = api.call { sessions.getSession(getSessionRequest { sessionId = id }, it) }
+        return if (response.hasSession()) describe(response.session) else session(id)
+    }
+
+    private suspend fun refreshAll(first: Boolean) {
+        val before = sessions.keys.toMutableSet()
+        for (session in api.listSessions()) {
+            stale -= session.sessionId
+            before -= session.sessionId
+            val s = session(session.sessionId)
+            learn(s, session, first || s.beginsAtHead)
+        }
+        // What is not listed has been left; its last entries, if they are not here yet, come by the stream.
+        for (id in before) {
+            val s = sessions[id] ?: continue
+            val snapshot = s.snapshot?.takeIf { it.isMember } ?: continue
+            s.snapshot = snapshot.copy(isMember = false)
+            touch(s)
+        }
+    }
+
+    private suspend fun reloadStates(s: SessionState) {
+        val began = s.life
+        var after = s.base
+        while (true) {
+            val request = listStatesRequest {
+                sessionId = s.id
+                afterSeq = after
+                limit = 1000
+            }
+            val page = api.call { states.listStates(request, it) }.statesList
+            if (s.life != began) return
+            for (state in page) {
+                if (state.isRead) s.readSeqs += state.seq
+                if (state.isDeleted) s.deletedSeqs += state.seq
+                after = state.seq
+            }
+            touch(s)
+            if (page.size < 1000) return
+        }
+    }
+
+    /** Loads a session's members, all of them; they are kept up to date from then on. */
+    suspend fun loadMembers(s: SessionState): List<Member> {
+        s.membersLoaded = true
+        val all = buildList {
+            var token = ""
+            do {
+                val request = listMembersRequest {
+                    sessionId = s.id
+                    limit = 1000
+                    pageToken = token
+                }
+                val page = api.call { sessions.listMembers(request, it) }
+                page.membersList.mapTo(this) { it.toMember() }
+                token = page.nextPageToken
+            } while (token.isNotEmpty())
+        }
+        s.members.value = all
+        return all
+    }
+
+    // ---- Telling the server
+
+    private suspend fun tellAcks(due: Map<String, Long>) {
+        val request = ackRequest {
+            acks += due.map { (id, at) ->
+                cursor {
+                    sessionId = id
+                    seq = at
+                }
+            }
+            epoch = this@Sync.epoch
+        }
+        api.call { sync.ack(request, it) }
+    }
+
+    /** Marks everything up to a seq as read, here at once, and tells the server when it can be told. */
+    fun markRead(s: SessionState, upTo: Long) {
+        val seq = minOf(upTo, s.order.shown ?: 0)
+        val snapshot = s.snapshot ?: return
+        if (seq < 1 || (seq <= snapshot.readSeq && !snapshot.markedUnread)) return
+        val read = maxOf(seq, snapshot.readSeq)
+        s.snapshot = snapshot.copy(readSeq = read, markedUnread = false)
+        s.untoldRead = read
+        reads.set(s.id, read)
+        touch(s)
+    }
+
+    private suspend fun tellRead(id: String, seq: Long) {
+        val request = markReadRequest {
+            sessionId = id
+            upToSeq = seq
+        }
+        val response = api.call { states.markRead(request, it) }
+        val s = sessions[id] ?: return
+        s.untoldRead?.let { if (it <= seq) s.untoldRead = null }
+        s.snapshot?.let {
+            if (!s.countsExactly) {
+                s.snapshot = it.copy(unread = response.unread)
+                stale(id)
+            }
+        }
+        touch(s)
+    }
+
+    // ---- Holes
+
+    // An own message whose answer is late explains a hole, for a while; then the log itself is asked.
+    private fun watchHoles() {
+        if (watching) return
+        val running = running ?: return
+        watching = true
+        running.launch {
+            try {
+                do {
+                    delay(HOLE_PATIENCE_MS)
+                    val waiting = sessions.values.filter { it.order.isOpen && it.order.waiting > 0 }
+                    for (s in waiting) attempt { fill(s) }
+                } while (waiting.any { it.order.waiting > 0 })
+            } finally {
+                watching = false
+            }
+        }
+    }
+
+    private suspend fun fill(s: SessionState) {
+        val began = s.life
+        val after = s.order.shown ?: 0
+        val request: ListMessagesRequest = listMessagesRequest {
+            sessionId = s.id
+            afterSeq = after
+            limit = 200
+        }
+        val page = api.call { messages.listMessages(request, it) }.messagesList
+        if (s.life != began || s.order.shown != after) return // things have moved on
+        val first = page.firstOrNull() ?: return
+        if (first.seq > after + 1) s.order.leaveOut(after + 1, first.seq - 1) // cannot be seen by the user
+        for (m in page) entry(m)
+        write()
+    }
+
+    // ---- Telling observers and the store
+
+    /** Notes that a session's state changed; observers and the store learn of it soon. */
+    fun touch(s: SessionState) {
+        touched += s
+        schedule()
+    }
+
+    private fun schedule() {
+        if (scheduled) return
+        scheduled = true
+        scope.launch {
+            scheduled = false
+            write()
+        }
+    }
+
+    /** Publishes what changed, and keeps it. Returns when it is kept. */
+    suspend fun write() {
+        val changed = touched.toList()
+        touched.clear()
+        for (s in changed) {
+            s.trim(limits.storeSize)
+            s.publish()
+        }
+        if (changed.isNotEmpty() || dropped.isNotEmpty() || clear) publishList()
+        keeper.write(change(changed))
+    }
+
+    private fun publishList() {
+        val infos = sessions.values.mapNotNull { it.info.value }.filter { it.isMember }
+        list.value = infos.sortedWith(byActivity)
+        unread.value = infos.sumOf { it.unread }
+    }
+
+    private fun change(changed: List<SessionState>): StoreChange {
+        val change = StoreChange(
+            clear = clear,
+            dropMessages = changed.filter { it.dirt.dropMessages }.map { it.id },
+            device = me?.takeIf { deviceChanged }?.let { StoredDevice(it, epoch) },
+            sessions = changed.map { it.stored() },
+            dropSessions = dropped.toList(),
+            messages = changed.flatMap { it.dirt.put },
+            erase = changed.flatMap { s -> s.dirt.erase.map { StoredPosition(s.id, it) } },
+            trim = changed.filter { it.dirt.trimUpTo > 0 }.map { StoredPosition(it.id, it.dirt.trimUpTo) },
+        )
+        for (s in changed) s.dirt = Dirt()
+        clear = false
+        if (change.device != null) deviceChanged = false
+        dropped.clear()
+        return change
+    }
+
+    /** Stops the clocks. */
+    fun stop() {
+        running = null
+        for (s in sessions.values) s.typing.clear()
+    }
+}
+
+/** Runs what may fail for now. Returns whether it did not. */
+internal inline fun attempt(fn: () -> Unit): Boolean = try {
+    fn()
+    true
+} catch (_: ParleyException) {
+    false
+}
+
+private fun lastAt(s: SessionState) = s.info.value?.lastMessage?.createdAt?.toEpochMilliseconds() ?: 0
+
+// Pinned ones first, then by the newest entry.
+private val byActivity = compareByDescending<SessionInfo> { it.isPinned }
+    .thenByDescending { it.lastMessage?.createdAt ?: it.createdAt }
+    .thenBy { it.sessionId }
