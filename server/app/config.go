@@ -40,7 +40,7 @@ type Config struct {
 	DevLogins []string
 
 	DataDir      string        // where keys that the server makes are kept; .data
-	Committers   int           // group commits that run at the same time; 2: more of them make smaller, dearer batches
+	Committers   int           // group commits that run at the same time, at most; see docs/operations.md
 	UnaryTimeout time.Duration // bound on calls that are no streams; 10 s
 	DrainTimeout time.Duration // bound on the whole shutdown; 15 s
 	LogLevel     string        // debug, info, warn or error; info
