@@ -90,7 +90,7 @@ type Store interface {
 
 // Sink is told what changed. Its methods must not block for long: they delay the feed.
 type Sink interface {
-	// Advanced: the session's head is at least head.
+	// Advanced: the session's head is at least head. It may be told later where the entries are about to come anyway.
 	Advanced(sessionID uuid.UUID, head int64)
 	// Recalled: something was recalled in the session.
 	Recalled(sessionID uuid.UUID)

@@ -90,6 +90,27 @@ func TestLeaseIsVoidAfterDrop(t *testing.T) {
 	require.NoError(t, s.drop())
 }
 
+// Many batches are appended in parts, all of them.
+func TestManyBatchesAreAppendedInParts(t *testing.T) {
+	url, _ := testenv.Redis(t)
+	shelves := make([]*shelf, 40)
+	for i := range shelves {
+		shelves[i] = newShelf(t, url, 300)
+	}
+	var batches []offline.Batch
+	for from := 0; from < 300; from += 50 {
+		for _, s := range shelves {
+			batches = append(batches, offline.Batch{Entries: s.entries[from : from+50]})
+		}
+	}
+	require.NoError(t, shelves[0].cache.Append(t.Context(), batches))
+	for _, s := range shelves {
+		n, _ := s.read(0, 300)
+		require.Equal(t, 300, n)
+		require.NoError(t, s.drop())
+	}
+}
+
 // A repair heals what others put into the set.
 func TestRepairHealsForeignMembers(t *testing.T) {
 	url, _ := testenv.Redis(t)

@@ -11,6 +11,11 @@
 // bounded whatever the reader does, nothing is lost, and no seq is sent twice, out of order, or after a hole. What the
 // user cannot see or did not ask for is told by a Skipped event.
 //
+// What fell behind in an open stream and is in memory costs little more than what was queued: a writer (see below) takes
+// it from there, and no states are read for entries of which neither an event nor the device itself has said anything yet
+// (fresh.go): they go out as new, as on the live path, and what becomes of them comes behind them. While a page of backlog
+// is written the next one is read (ahead.go); it is thrown away if its time comes late.
+//
 // # The cut
 //
 // A member change that removes the user is the last entry of a track. Its place in the log decides, on the live path and
@@ -49,7 +54,8 @@
 //
 // A stream whose sink is Detachable is parked once it has caught up: it leaves its call and has neither a goroutine of
 // ours nor a buffer until something wakes it. Then one of the few writers (writers.go) sends what waits, as one frame and
-// without waiting. What may take its time, because the connection is full, there is something to pull or the stream ends,
+// without waiting. What may take its time, because the connection is full, there is something to read from elsewhere or the
+// stream ends,
 // gets a goroutine of the stream's own, which parks it again (resume). Other sinks keep their call's goroutine.
 //
 // # Who owns what

@@ -11,7 +11,8 @@ import (
 	"github.com/parley-im/parley/server/wire"
 )
 
-// Bounds of one stream. What the writer has taken and not yet sent comes on top, at most as much again.
+// Bounds of one stream. What the writer has taken and not yet sent comes on top, at most as much again, and before CaughtUp
+// a page that was read ahead.
 const (
 	// MaxQueueBytes is how many bytes of encoded entries may wait. The bytes are shared with all other streams.
 	MaxQueueBytes = 256 << 10
