@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -83,7 +84,7 @@ func (x *executions) pass(up io.Writer, in *bufio.Reader) {
 		if !first && (head[0] == 'E' || head[0] == 'Q') {
 			x.n.Add(1)
 		}
-		if _, err := up.Write(append(head, body...)); err != nil {
+		if _, err := up.Write(slices.Concat(head, body)); err != nil {
 			return
 		}
 	}

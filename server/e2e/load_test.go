@@ -62,7 +62,8 @@ func startPaced(t *testing.T, senders []*rig.Device, ids []string, pace time.Dur
 		l.wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(7, uint64(w))) //nolint:gosec // a test
 			for n := 0; ctx.Err() == nil; n++ {
-				from, to := d, ""
+				from := d
+				var to string
 				if len(choose) > 0 {
 					from, to = choose[0](w, rnd)
 				} else {

@@ -36,6 +36,9 @@ type finding struct {
 	passed                  bool
 }
 
+// order sorts A2 before A10.
+func (f finding) order() string { return fmt.Sprintf("%.1s%4s", f.no, f.no[1:]) }
+
 var findings struct {
 	mu   sync.Mutex
 	rows []finding
@@ -62,7 +65,7 @@ func writeReport() {
 	if path == "" || len(findings.rows) == 0 {
 		return
 	}
-	slices.SortStableFunc(findings.rows, func(a, b finding) int { return strings.Compare(a.no, b.no) })
+	slices.SortStableFunc(findings.rows, func(a, b finding) int { return strings.Compare(a.order(), b.order()) })
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s forms, %s, %d processors, %s/%s, race detector %s.\n\n", size("Least", "Short", "Long"),
 		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, raceDetector)

@@ -2,6 +2,7 @@ package stream_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -78,6 +79,37 @@ func TestDisplacedStreamIsNotTold(t *testing.T) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	require.Equal(t, []int64{2}, w.told)
+}
+
+// leaving is a sink whose stream is ended in the moment in which it is taken from its call.
+type leaving struct {
+	*device
+	ended chan error
+}
+
+func (l leaving) Detach(func(error)) stream.Direct {
+	l.w.mgr.EndDevice("alice", "a1", refusal.DeviceRevoked)
+	return l
+}
+func (leaving) Waiting() bool            { return false }
+func (leaving) Finish() error            { return nil }
+func (leaving) Context() context.Context { return context.Background() }
+func (l leaving) End(why error)          { l.ended <- why }
+
+// The device is told of the end also when that comes between the call, which can say nothing any more, and parking.
+func TestStreamThatEndsWhileItLeavesItsCallSaysSo(t *testing.T) {
+	w := newWorld(t, stream.Config{})
+	d := &device{t: t, w: w}
+	d.cond = sync.NewCond(&d.mu)
+	sink := leaving{d, make(chan error, 1)}
+	require.NoError(t, w.mgr.Serve(t.Context(), stream.Caller{UserID: "alice", DeviceID: "a1"}, stream.Request{}, sink))
+	select {
+	case why := <-sink.ended:
+		require.Equal(t, refusal.DeviceRevoked, reasonOf(why))
+	default:
+		t.Fatal("the connection was taken, and nobody has ended it")
+	}
+	require.Zero(t, w.mgr.Streams())
 }
 
 func reasonOf(err error) refusal.Reason {

@@ -132,6 +132,10 @@ func (m *Manager) Serve(ctx context.Context, caller Caller, req Request, sink Si
 		return nil
 	}
 	m.unregister(s)
+	if s.direct != nil { // it ended between being taken from the call and being parked: the call can say nothing any more
+		s.direct.End(err)
+		return nil
+	}
 	return err
 }
 
