@@ -146,6 +146,6 @@ func TestRecoveryStorm(t *testing.T) {
 		r, again := d.Count()
 		raw, repeats = raw+r, repeats+again
 	}
-	require.Greater(t, cuts, devices/2, "hardly a stream was cut: the test proves nothing")
+	require.GreaterOrEqual(t, cuts, devices/2, "hardly a stream was cut: the test proves nothing")
 	require.LessOrEqual(t, repeats*100, raw)
 }
