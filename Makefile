@@ -59,6 +59,10 @@ test: ## Install what the tests need, then run all tests with the race detector
 test-ts: ## Test the TypeScript SDK: in memory, and against the real server from Node and Chromium
 	@scripts/test-ts
 
+.PHONY: test-kotlin
+test-kotlin: ## Test the Kotlin SDK: in virtual time, and against the real server. Needs a JDK and Maven
+	@scripts/test-kotlin
+
 .PHONY: check
 check: lint-proto breaking check-generated lint test-short ## The quick loop: lint, generated code up to date, short tests
 
