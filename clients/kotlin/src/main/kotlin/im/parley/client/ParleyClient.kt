@@ -41,7 +41,8 @@ private const val GOODBYE_MS = 2000L
  * @property store keeps everything over restarts; null: in memory only
  * @property reconnect how long to wait between tries
  * @property protocol how calls travel
- * @property httpClient over which client calls travel, without its timeouts; null: one of its own
+ * @property httpClient over which client calls travel, without its timeouts; null: one of its own. The stream is one of the
+ *   calls that its dispatcher allows per host (5, unless set)
  * @property windowSize how many messages of each session stay in memory, besides those that loadOlder brought
  * @property storeSize how many messages of each session the store keeps, give or take a quarter
  * @property maxBacklog how many entries of backlog to take per session after a time away, 1 to 10,000; what is left out
