@@ -67,6 +67,7 @@ test-web: ## Test the built-in pages, in Chromium and against the real server
 .PHONY: check-web
 check-web: ## Fail if the built-in pages (server/web/dist) are not what their sources give
 	@scripts/test-web --check
+
 .PHONY: test-kotlin
 test-kotlin: ## Test the Kotlin SDK: in virtual time, and against the real server. Needs a JDK and Maven
 	@scripts/test-kotlin
