@@ -51,7 +51,10 @@ func (d *devTokens) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Ask in JSON.", http.StatusUnsupportedMediaType)
 		return
 	}
-	var ask struct{ UserID, DeviceID string }
+	var ask struct {
+		UserID   string `json:"userId"`
+		DeviceID string `json:"deviceId"`
+	}
 	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxDevTokenBytes)).Decode(&ask)
 	if err != nil || !devName.MatchString(ask.UserID) || !devName.MatchString(ask.DeviceID) {
 		http.Error(w, "Names are 1 to 64 letters, digits, dots, dashes and underscores.", http.StatusBadRequest)
@@ -62,10 +65,13 @@ func (d *devTokens) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "There is no token for this user and device.", http.StatusConflict)
 		return
 	}
+	answer, err := json.Marshal(map[string]string{"token": token.Text})
+	if err != nil {
+		http.Error(w, "internal error", http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(struct {
-		Token string `json:"token"`
-	}{token.Text})
+	_, _ = w.Write(answer) // whoever left needs none
 }
 
 // fromHere tells whether a request came over loopback, to a name of this machine, and not for a page of another origin.

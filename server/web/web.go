@@ -13,6 +13,7 @@ import (
 	"embed"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"mime"
@@ -75,7 +76,7 @@ func New(cfg Config) (http.Handler, error) {
 		return nil, fmt.Errorf("web: %w", err)
 	}
 	if _, ok := h["/"]; !ok {
-		return nil, fmt.Errorf("web: there is no index.html in dist: run make web")
+		return nil, errors.New("web: there is no index.html in dist: run make web")
 	}
 	settings, err := json.Marshal(struct {
 		Logins []string `json:"logins"`

@@ -15,7 +15,7 @@ import (
 	"github.com/parley-im/parley/server/web"
 )
 
-func get(t *testing.T, h http.Handler, url string, header ...string) *http.Response {
+func get(t *testing.T, h http.Handler, url string, header ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, url, nil)
 	for i := 0; i+1 < len(header); i += 2 {
@@ -23,15 +23,7 @@ func get(t *testing.T, h http.Handler, url string, header ...string) *http.Respo
 	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	return w.Result()
-}
-
-func bodyOf(t *testing.T, res *http.Response) string {
-	t.Helper()
-	defer func() { require.NoError(t, res.Body.Close()) }()
-	b, err := io.ReadAll(res.Body)
-	require.NoError(t, err)
-	return string(b)
+	return w
 }
 
 func pages(t *testing.T, logins ...string) http.Handler {
@@ -49,19 +41,19 @@ func TestEveryPageIsWholeAndLoadsOnlyItsOwnFiles(t *testing.T) {
 	h := pages(t)
 	for _, url := range []string{"/", "/inspect", "/docs"} {
 		res := get(t, h, url)
-		require.Equal(t, http.StatusOK, res.StatusCode, url)
-		require.Equal(t, "text/html; charset=utf-8", res.Header.Get("Content-Type"))
-		require.Equal(t, "no-cache", res.Header.Get("Cache-Control"))
-		html := bodyOf(t, res)
+		require.Equal(t, http.StatusOK, res.Code, url)
+		require.Equal(t, "text/html; charset=utf-8", res.Header().Get("Content-Type"))
+		require.Equal(t, "no-cache", res.Header().Get("Cache-Control"))
+		html := res.Body.String()
 		require.NotRegexp(t, `(?i)https?://`, html, "%s names another server", url)
 		require.NotRegexp(t, `(?i)<style|\sstyle=|\son[a-z]+=|<script>`, html, "%s has something inline", url)
 		named := assets.FindAllStringSubmatch(html, -1)
 		require.GreaterOrEqual(t, len(named), 2, "a script and a style")
 		for _, m := range named {
 			res := get(t, h, m[1])
-			require.Equal(t, http.StatusOK, res.StatusCode, m[1])
-			require.Contains(t, res.Header.Get("Cache-Control"), "immutable")
-			require.NotEmpty(t, bodyOf(t, res))
+			require.Equal(t, http.StatusOK, res.Code, m[1])
+			require.Contains(t, res.Header().Get("Cache-Control"), "immutable")
+			require.NotEmpty(t, res.Body.String())
 		}
 	}
 }
@@ -70,7 +62,7 @@ func TestPagesAreStrictAboutWhatTheyRun(t *testing.T) {
 	t.Parallel()
 	h := pages(t)
 	for _, url := range []string{"/", "/docs", "/openapi.json", "/nothing"} {
-		head := get(t, h, url).Header
+		head := get(t, h, url).Header()
 		csp := head.Get("Content-Security-Policy")
 		require.Contains(t, csp, "default-src 'none'")
 		require.Contains(t, csp, "script-src 'self';")
@@ -86,30 +78,30 @@ func TestWhatTheBrowserHasIsNotSentAgain(t *testing.T) {
 	h := pages(t)
 	plain := get(t, h, "/openapi.json")
 	small := get(t, h, "/openapi.json", "Accept-Encoding", "br, gzip;q=0.5")
-	require.NotEqual(t, plain.Header.Get("ETag"), small.Header.Get("ETag"), "they are not the same bytes")
-	for _, tag := range []string{small.Header.Get("ETag"), `"other", W/` + small.Header.Get("ETag"), "*"} {
+	require.NotEqual(t, plain.Header().Get("ETag"), small.Header().Get("ETag"), "they are not the same bytes")
+	for _, tag := range []string{small.Header().Get("ETag"), `"other", W/` + small.Header().Get("ETag"), "*"} {
 		res := get(t, h, "/openapi.json", "Accept-Encoding", "gzip", "If-None-Match", tag)
-		require.Equal(t, http.StatusNotModified, res.StatusCode, tag)
-		require.Empty(t, bodyOf(t, res))
-		require.NotEmpty(t, res.Header.Get("ETag"))
+		require.Equal(t, http.StatusNotModified, res.Code, tag)
+		require.Empty(t, res.Body.String())
+		require.NotEmpty(t, res.Header().Get("ETag"))
 	}
-	require.Equal(t, http.StatusOK, get(t, h, "/openapi.json", "If-None-Match", `"other"`).StatusCode)
+	require.Equal(t, http.StatusOK, get(t, h, "/openapi.json", "If-None-Match", `"other"`).Code)
 }
 
 func TestGzipForThoseWhoTakeIt(t *testing.T) {
 	t.Parallel()
 	h := pages(t)
-	want := bodyOf(t, get(t, h, "/openapi.json"))
+	want := get(t, h, "/openapi.json").Body.String()
 	res := get(t, h, "/openapi.json", "Accept-Encoding", "gzip, deflate")
-	require.Equal(t, "gzip", res.Header.Get("Content-Encoding"))
-	require.Equal(t, "Accept-Encoding", res.Header.Get("Vary"))
+	require.Equal(t, "gzip", res.Header().Get("Content-Encoding"))
+	require.Equal(t, "Accept-Encoding", res.Header().Get("Vary"))
 	zip, err := gzip.NewReader(res.Body)
 	require.NoError(t, err)
 	got, err := io.ReadAll(zip)
 	require.NoError(t, err)
 	require.Equal(t, want, string(got))
 	for _, refused := range []string{"", "br", "gzip;q=0", "xgzip"} {
-		require.Empty(t, get(t, h, "/openapi.json", "Accept-Encoding", refused).Header.Get("Content-Encoding"), refused)
+		require.Empty(t, get(t, h, "/openapi.json", "Accept-Encoding", refused).Header().Get("Content-Encoding"), refused)
 	}
 }
 
@@ -128,21 +120,21 @@ func TestTheDocumentOfTheAPI(t *testing.T) {
 		OpenAPI string         `json:"openapi"`
 		Paths   map[string]any `json:"paths"`
 	}
-	require.NoError(t, json.Unmarshal([]byte(bodyOf(t, get(t, pages(t), "/openapi.json"))), &doc))
+	require.NoError(t, json.Unmarshal(get(t, pages(t), "/openapi.json").Body.Bytes(), &doc))
 	require.True(t, strings.HasPrefix(doc.OpenAPI, "3."), doc.OpenAPI)
 	require.Contains(t, doc.Paths, "/v1/sessions")
 }
 
 func TestLoginsAreNamedOnlyWhereThereAreSome(t *testing.T) {
 	t.Parallel()
-	require.JSONEq(t, `{"logins":[]}`, bodyOf(t, get(t, pages(t), "/config.json")))
-	require.JSONEq(t, `{"logins":["alice","bob"]}`, bodyOf(t, get(t, pages(t, "alice", "bob"), "/config.json")))
+	require.JSONEq(t, `{"logins":[]}`, get(t, pages(t), "/config.json").Body.String())
+	require.JSONEq(t, `{"logins":["alice","bob"]}`, get(t, pages(t, "alice", "bob"), "/config.json").Body.String())
 }
 
 func TestNothingElseIsServed(t *testing.T) {
 	t.Parallel()
 	h := pages(t)
 	for _, url := range []string{"/nothing", "/index.html", "/dist/index.html", "/assets/", "/assets", "/../web.go"} {
-		require.Equal(t, http.StatusNotFound, get(t, h, url).StatusCode, url)
+		require.Equal(t, http.StatusNotFound, get(t, h, url).Code, url)
 	}
 }

@@ -32,7 +32,7 @@ export function Details(props: Props): JSX.Element {
     </label>
   );
   return (
-    <aside class="details" aria-label="Details">
+    <section class="details" aria-label="Details">
       <header class="bar">
         <h2 class="grow">Details</h2>
         <button type="button" class="icon-button" aria-label="Close details" onClick={props.onClose}><Icon name="close" /></button>
@@ -50,7 +50,7 @@ export function Details(props: Props): JSX.Element {
         )}
         {info?.kind === "group" ? <Group {...props} info={info} /> : <Person {...props} user={info?.peerUserId || props.peer || ""} />}
       </div>
-    </aside>
+    </section>
   );
 }
 

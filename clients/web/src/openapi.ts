@@ -83,7 +83,7 @@ const bodies: Readonly<Record<string, () => object>> = {
 export function exampleOf(doc: Document, op: Operation): string | undefined {
   const schema = op.requestBody?.content["application/json"]?.schema;
   if (!schema) return undefined;
-  const own = bodies[op.operationId]?.();
+  const own = bodies[op.operationId.replace(/_\d+$/, "")]?.(); // one that has several paths is numbered
   return JSON.stringify(own ?? sample(doc, schema, 0), null, 2);
 }
 

@@ -56,7 +56,7 @@ export function Room({ client, canAdd, onLeave }: { client: ParleyClient; canAdd
       <aside class="side" aria-label="Conversations">
         <header class="bar">
           <Avatar name={me || "?"} online={connection.state === "live"} />
-          <h1 class="grow"><span class="sr">Parley: </span>{me || "…"}</h1>
+          <p class="name grow">{me || "…"}</p>
           <button type="button" class="icon-button" aria-label="New conversation" title="New conversation" onClick={() => setDialog("new")}>
             <Icon name="plus" />
           </button>
@@ -65,7 +65,9 @@ export function Room({ client, canAdd, onLeave }: { client: ParleyClient; canAdd
         <SessionList client={client} sessions={sessions} me={me} open={open?.sessionId} loading={connection.state !== "live"}
           onOpen={(s) => show({ sessionId: s.sessionId })} onNew={() => setDialog("new")} />
       </aside>
-      <main class="talk">
+      <main class="main">
+        <h1 class="sr">Parley: {me}</h1>
+        <div class="talk">
         {open ? (
           <Conversation key={open.sessionId} client={client} sessionId={open.sessionId} peer={open.peer} me={me} onBack={() => show(undefined)}
             detailsOpen={details} onDetails={() => setDetails(!details)} />
@@ -75,12 +77,13 @@ export function Room({ client, canAdd, onLeave }: { client: ParleyClient; canAdd
             <button type="button" class="button" onClick={() => setDialog("new")}>New conversation</button>
           </div>
         )}
-      </main>
+        </div>
       {details && open && (
         <Details key={`d-${open.sessionId}`} client={client} info={current} sessionId={open.sessionId} peer={open.peer} me={me}
           onClose={() => setDetails(false)} onGone={() => show(undefined)} onMembers={setWatched}
           onWrite={async (user) => show({ sessionId: (await client.direct(user)).sessionId, peer: user })} />
       )}
+      </main>
       {dialog === "new" && <NewChat client={client} me={me} onClose={() => setDialog(undefined)} onOpen={(next) => {
         setDialog(undefined);
         show(next);
