@@ -202,10 +202,15 @@ func (m *Manager) replace(old, by *Stream) bool {
 func (m *Manager) unregister(s *Stream) {
 	m.mu.Lock()
 	key := deviceKey{s.userID, s.deviceID}
+	number := int64(0)
 	if e := m.live[key]; e != nil && e.Stream == s {
+		number = e.number
 		delete(m.live, key)
 	}
 	m.mu.Unlock()
+	if number != 0 { // it was online until now; one that was displaced has a newer stream, which tells
+		m.devices.Seen(s.userID, s.deviceID, number)
+	}
 	m.wg.Done()
 }
 

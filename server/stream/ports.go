@@ -83,8 +83,8 @@ type Devices interface {
 	// StartSync stores where a new (or fresh) device starts and marks it as synced, in one transaction. Cursors that the
 	// device had before are forgotten.
 	StartSync(ctx context.Context, userID, deviceID string, at []Cursor) error
-	// Seen notes that the device is online and tells the other nodes of its stream. It never blocks, and calls nothing of
-	// the manager.
+	// Seen notes that the device is online, or was until now, and tells the other nodes of its stream. It never blocks, and
+	// calls nothing of the manager.
 	Seen(userID, deviceID string, number int64)
 }
 
