@@ -20,7 +20,7 @@ const (
 	// is read from PostgreSQL.
 	maxKept      = 8192
 	maxKeptBytes = 32 << 20
-	// keepAtOnce is how many batches one pipeline appends.
+	// keepAtOnce is how many batches are appended before it is looked again what is to be forgotten.
 	keepAtOnce = 256
 	// maxTogether is how many entries of one session are appended together.
 	maxTogether = 256
@@ -35,7 +35,7 @@ const (
 // of the session is read from the cache or added to it. An append that failed may still take effect a little later, and so
 // after the forgetting; a session is forgotten again until that cannot be.
 //
-// Keeper.mu guards the queue and the sessions to forget; one goroutine (Run) takes from them.
+// Keeper.mu guards the queue and the sessions to forget; one goroutine (Run) takes from them, a round at a time.
 type Keeper struct {
 	// GatherFor is the time between two rounds, in which entries of the same sessions gather: a script costs Redis more than
 	// what it appends. A round comes earlier when a session is to be forgotten, when much waits, and for repairs: their
@@ -51,7 +51,8 @@ type Keeper struct {
 
 	mu      sync.Mutex
 	queue   []Batch
-	bytes   int64                // of the entries in queue
+	round   []Batch              // taken from queue by the round under way, not written yet
+	bytes   int64                // of the entries in queue and round
 	repairs bool                 // one waits
 	last    map[uuid.UUID]int    // by session, the last of its batches in queue that another may be joined to
 	forget  map[uuid.UUID]uint64 // when it was asked for, by count
@@ -126,14 +127,38 @@ func (k *Keeper) Forget(id uuid.UUID) {
 	k.nudge()
 }
 
+// forgetNow notes that a session is to be forgotten. What waits to be appended to it is let go: it may have been recalled,
+// and its turn may come after the forgetting.
 func (k *Keeper) forgetNow(id uuid.UUID) {
 	k.asked++
 	k.forget[id] = k.asked
+	delete(k.last, id)
+	is := func(b Batch) bool {
+		if b.Entries[0].SessionID != id {
+			return false
+		}
+		k.bytes -= size(b)
+		return true
+	}
+	if n := len(k.queue); n > 0 {
+		if k.queue = slices.DeleteFunc(k.queue, is); len(k.queue) < n {
+			k.relist()
+		}
+	}
+	k.round = slices.DeleteFunc(k.round, is)
+}
+
+// relist finds the places of the batches in queue anew.
+func (k *Keeper) relist() {
+	clear(k.last)
+	for at, b := range k.queue {
+		k.last[b.Entries[0].SessionID] = at
+	}
 }
 
 func (k *Keeper) add(b Batch) {
 	n := size(b)
-	if len(k.queue) >= maxKept || k.bytes+n > maxKeptBytes {
+	if len(k.queue)+len(k.round) >= maxKept || k.bytes+n > maxKeptBytes {
 		k.lost.Inc()
 		return
 	}
@@ -192,8 +217,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		case <-retry.Chan():
 		}
 		k.gather(ctx, ended)
-		for k.once(ctx) {
-		}
+		k.write(ctx)
 		ended = k.clock.Now()
 	}
 }
@@ -227,20 +251,31 @@ func (k *Keeper) pressing() bool {
 	return k.repairs || len(k.forget) > 0 || len(k.queue) >= maxKept/4 || k.bytes >= maxKeptBytes/4
 }
 
-// once writes one round of what waits and reports whether there may be more at once.
-func (k *Keeper) once(ctx context.Context) bool {
+// write writes one round: all that waits when it begins, in parts. What comes meanwhile gathers for the next one.
+func (k *Keeper) write(ctx context.Context) {
 	k.mu.Lock()
-	n := min(len(k.queue), keepAtOnce)
-	taken := k.queue[:n:n]
-	k.queue = k.queue[n:]
+	k.round, k.queue = k.queue, nil
 	k.repairs = false
 	clear(k.last) // what comes is not joined to what is taken
+	k.mu.Unlock()
+	drop := true
+	for more := true; more; {
+		more = k.part(ctx, &drop)
+	}
+}
+
+// part writes a part of the round and reports whether there is more. It forgets what is to be forgotten while drop is true,
+// which is false once that did not succeed: the next round tries again.
+func (k *Keeper) part(ctx context.Context, drop *bool) (more bool) {
+	k.mu.Lock()
+	n := min(len(k.round), keepAtOnce)
+	taken := k.round[:n:n]
+	k.round = k.round[n:]
 	for _, b := range taken {
 		k.bytes -= size(b)
 	}
-	more := len(k.queue) > 0
-	if !more {
-		k.queue = nil
+	if more = len(k.round) > 0; !more {
+		k.round = nil
 	}
 	forget := make(map[uuid.UUID]uint64, len(k.forget))
 	for id, at := range k.forget {
@@ -266,13 +301,13 @@ func (k *Keeper) once(ctx context.Context) bool {
 			k.failed = k.clock.Now()
 		}
 	}
-	if len(forget) > 0 {
-		more = k.drop(ctx, forget) && more
+	if len(forget) > 0 && *drop {
+		*drop = k.drop(ctx, forget)
 	}
 	return more
 }
 
-// drop forgets sessions in the cache; those asked for again meanwhile stay to be forgotten.
+// drop forgets sessions in the cache and reports whether that holds; those asked for again meanwhile stay to be forgotten.
 func (k *Keeper) drop(ctx context.Context, forget map[uuid.UUID]uint64) bool {
 	ids := make([]uuid.UUID, 0, len(forget))
 	for id := range forget {

@@ -361,3 +361,55 @@ func TestEntriesGatherBySession(t *testing.T) {
 	require.Len(t, got[a], 301)
 	require.Len(t, got[b], 300)
 }
+
+// What waits behind a round's first part when its session is forgotten is not appended after the forgetting.
+func TestNothingOfAForgottenSessionStillWaits(t *testing.T) {
+	cache := &fakeCache{hang: make(chan struct{})}
+	w := newWorld(cache)
+	w.run(t)
+	entries := make([]*wire.Entry, 700) // three parts
+	for i := range entries {
+		entries[i] = wire.Encode(entry(uuid.New(), 1))
+	}
+	last := entries[len(entries)-1].SessionID
+	w.keeper.Committed(entries)
+	eventually(t, func() bool { return len(cache.appended()) > 0 }, "no append")
+	w.keeper.Forget(last)
+	close(cache.hang)
+	eventually(t, func() bool { return cache.drops.Load() >= 1 && cache.appends.Load() == 3 }, "the round did not end")
+	for _, b := range cache.appended() {
+		require.NotEqual(t, last, b.Entries[0].SessionID, "appended after it was forgotten")
+	}
+	require.Len(t, cache.appended(), len(entries)-1)
+}
+
+// What comes while a round is being written gathers for the next one, by session.
+func TestWhatComesDuringARoundGathers(t *testing.T) {
+	cache := &fakeCache{hang: make(chan struct{})}
+	w := newWorld(cache)
+	w.run(t)
+	ids := make([]uuid.UUID, 600)
+	commit := func(seq int64) {
+		entries := make([]*wire.Entry, len(ids))
+		for i, id := range ids {
+			entries[i] = wire.Encode(entry(id, seq))
+		}
+		w.keeper.Committed(entries)
+	}
+	for i := range ids {
+		ids[i] = uuid.New()
+	}
+	commit(1)
+	eventually(t, func() bool { return len(cache.appended()) > 0 }, "no append")
+	for seq := int64(2); seq <= 5; seq++ {
+		commit(seq)
+	}
+	close(cache.hang)
+	eventually(t, func() bool {
+		w.clock.Advance(50 * time.Millisecond)
+		return cache.appends.Load() == 6
+	}, "no second round")
+	got := cache.appended()
+	require.Len(t, got, 2*len(ids), "one batch for each session and round")
+	require.Len(t, got[len(got)-1].Entries, 4)
+}

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -70,17 +71,13 @@ func (c *OfflineCache) appendSome(ctx context.Context, batches []offline.Batch) 
 	if err != nil {
 		return err
 	}
+	at := len(batches) // by each call: all, but where sessions are on several servers
+	if _, cluster := c.client.(*redis.ClusterClient); cluster {
+		at = 1
+	}
+	calls := slices.Collect(slices.Chunk(batches, at))
 	var now int64
-	err = c.run(ctx, appendScript, len(batches), func(i int) ([]string, []any) {
-		b := batches[i]
-		args := make([]any, 6, 6+3*len(b.Entries))
-		args[0], args[1], args[2], args[3] = c.length, c.ttl.Milliseconds(), b.Lease, until
-		args[4], args[5] = b.Entries[0].Seq, b.Entries[len(b.Entries)-1].Seq
-		for _, e := range b.Entries {
-			args = append(args, e.Seq, e.MessageID.String(), e.Encoded())
-		}
-		return c.keys(b.Entries[0].SessionID), args
-	}, func(_ int, reply any) error {
+	err = c.run(ctx, appendScript, len(calls), func(i int) ([]string, []any) { return c.appendCall(calls[i], until) }, func(_ int, reply any) error {
 		at, ok := reply.(int64)
 		if !ok {
 			return fmt.Errorf("redis gave %T for an append", reply)
@@ -92,6 +89,28 @@ func (c *OfflineCache) appendSome(ctx context.Context, batches []offline.Batch) 
 		c.clock.set(now)
 	}
 	return err
+}
+
+// appendCall is what one run of appendScript takes.
+func (c *OfflineCache) appendCall(batches []offline.Batch, until int64) (keys []string, args []any) {
+	n := 3
+	for _, b := range batches {
+		n += 4 + 4*len(b.Entries)
+	}
+	keys, args = make([]string, 0, 3*len(batches)), append(make([]any, 0, n), c.length, c.ttl.Milliseconds(), until)
+	for _, b := range batches {
+		keys = append(keys, c.keys(b.Entries[0].SessionID)...)
+		args = append(args, b.Lease, b.Entries[0].Seq, b.Entries[len(b.Entries)-1].Seq, len(b.Entries))
+		bodies := len(args) + 2*len(b.Entries)
+		args = args[:bodies+2*len(b.Entries)]
+		for i, e := range b.Entries {
+			var id any = e.MessageID.String() // the same one twice
+			seq, body := args[bodies-2*len(b.Entries)+2*i:], args[bodies+2*i:]
+			seq[0], seq[1] = e.Seq, id
+			body[0], body[1] = id, e.Encoded()
+		}
+	}
+	return keys, args
 }
 
 // until is when what is sent now is too late, in the server's time.

@@ -2,7 +2,7 @@ package storage
 
 import "github.com/redis/go-redis/v9"
 
-// The scripts of OfflineCache. KEYS of all: set, hash, lease.
+// The scripts of OfflineCache. KEYS of all: set, hash, lease; the one that appends takes those of many sessions.
 //
 // Each begins by asking which life this is of the server's data: the replication id is another after a restart and after
 // a replica's promotion. What a former life left, from a snapshot on disk or on a replica that was behind, may be older
@@ -14,37 +14,57 @@ local info = redis.pcall('INFO', 'replication')
 if type(info) == 'string' then life = string.match(info, 'master_replid:(%x+)') or '' end
 `
 
-// appendScript adds entries and trims. ARGV: length, ttl in ms, lease or ” for any, until when in ms of the server's
-// clock, lowest and highest seq, then seq, id, body of each entry. It returns the server's time in ms.
+// appendScript adds entries to sessions and trims them. ARGV: length, ttl in ms, until when in ms of the server's clock, then
+// for each session its lease or ” for any, lowest and highest seq, how many entries, seq and id of each, and once more id
+// and body of each. It returns the server's time in ms.
 //
 // It does nothing when it comes too late: the caller has given it up, and what was recalled meanwhile is forgotten. And it
-// does nothing when a lease was given that is void: what the caller read may have been recalled since.
+// does nothing to a session whose lease was given and is void: what the caller read may have been recalled since. A session
+// that cannot be written, such as one whose keys hold something else, keeps no other from being written; the script then
+// fails in the end.
+//
+// Each command that a script calls costs Redis more than an entry does, so there are as few as can be: the entries of a
+// session go in by one ZADD and one HSET. unpack takes some thousand values at most, hence the parts.
 var appendScript = redis.NewScript(redisLife + `
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-if now > tonumber(ARGV[4]) then return now end
-if ARGV[3] ~= '' then
-  if redis.call('GET', KEYS[3]) ~= ARGV[3] or string.sub(ARGV[3], 1, #life + 1) ~= life .. ':' then return now end
-  redis.call('ZREMRANGEBYSCORE', KEYS[1], ARGV[5], ARGV[6])
-end
-if redis.call('HGET', KEYS[2], '!') ~= life or redis.call('EXISTS', KEYS[1]) == 0 then
-  redis.call('DEL', KEYS[1], KEYS[2])
-  redis.call('HSET', KEYS[2], '!', life)
-end
-for i = 7, #ARGV, 3 do
-  redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1])
-  redis.call('HSET', KEYS[2], ARGV[i + 1], ARGV[i + 2])
-end
-local excess = redis.call('ZCARD', KEYS[1]) - tonumber(ARGV[1])
-if excess > 0 then
-  local old = redis.call('ZRANGE', KEYS[1], 0, excess - 1)
-  for i = 1, #old, 1000 do
-    redis.call('HDEL', KEYS[2], unpack(old, i, math.min(i + 999, #old)))
+if now > tonumber(ARGV[3]) then return now end
+local length, ttl = tonumber(ARGV[1]), ARGV[2]
+local function append(set, hash, lease, at)
+  local given, n = ARGV[at], tonumber(ARGV[at + 3])
+  if given ~= '' then
+    if redis.call('GET', lease) ~= given or string.sub(given, 1, #life + 1) ~= life .. ':' then return end
+    redis.call('ZREMRANGEBYSCORE', set, ARGV[at + 1], ARGV[at + 2])
   end
-  redis.call('ZREMRANGEBYRANK', KEYS[1], 0, excess - 1)
+  local there = redis.call('ZCARD', set)
+  if there == 0 or redis.call('HGET', hash, '!') ~= life then
+    there = 0
+    redis.call('DEL', set, hash)
+    redis.call('HSET', hash, '!', life)
+  end
+  local seqs, bodies = at + 4, at + 4 + 2 * n
+  for i = 0, 2 * n - 1, 2000 do
+    local last = math.min(i + 1999, 2 * n - 1)
+    there = there + redis.call('ZADD', set, unpack(ARGV, seqs + i, seqs + last))
+    redis.call('HSET', hash, unpack(ARGV, bodies + i, bodies + last))
+  end
+  if there > length then
+    local old = redis.call('ZRANGE', set, 0, there - length - 1)
+    for i = 1, #old, 1000 do
+      redis.call('HDEL', hash, unpack(old, i, math.min(i + 999, #old)))
+    end
+    redis.call('ZREMRANGEBYRANK', set, 0, there - length - 1)
+  end
+  redis.call('PEXPIRE', set, ttl)
+  redis.call('PEXPIRE', hash, ttl)
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
+local at, failed = 4, nil
+for k = 1, #KEYS, 3 do
+  local ok, err = pcall(append, KEYS[k], KEYS[k + 1], KEYS[k + 2], at)
+  if not ok then failed = err end
+  at = at + 4 + 4 * tonumber(ARGV[at + 3])
+end
+if failed then return redis.error_reply(type(failed) == 'table' and failed.err or tostring(failed)) end
 return now
 `)
 

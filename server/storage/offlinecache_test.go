@@ -1,0 +1,87 @@
+package storage_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/parley-im/parley/server/dev/testenv"
+	"github.com/parley-im/parley/server/message"
+	"github.com/parley-im/parley/server/offline"
+	"github.com/parley-im/parley/server/storage"
+	"github.com/parley-im/parley/server/wire"
+)
+
+// appending is a cache of 3,000 entries a session, and a log to fill it from.
+type appending struct {
+	client redis.UniversalClient
+	cache  *storage.OfflineCache
+	log    *memoryLog
+}
+
+func newAppending(t *testing.T, url string) *appending {
+	client, err := storage.OpenRedis(url)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = client.Close() })
+	return &appending{client: client, log: &memoryLog{logs: map[uuid.UUID][]message.Entry{}},
+		cache: storage.NewOfflineCache(client, func() string { return "e" }, 3000, time.Hour)}
+}
+
+// next are the session's next n entries.
+func (a *appending) next(id uuid.UUID, n int) (b offline.Batch) {
+	for range n {
+		b.Entries = append(b.Entries, wire.Encode(a.log.commit(id, words("x"), message.TypeText)))
+	}
+	return b
+}
+
+func (a *appending) requireHeld(t *testing.T, id uuid.UUID, from, to int64) {
+	t.Helper()
+	got, err := a.cache.Read(t.Context(), []message.Range{{SessionID: id, From: from, To: to}})
+	require.NoError(t, err)
+	require.Len(t, got[0].Entries, int(to-from))
+	for i, e := range got[0].Entries {
+		require.Equal(t, a.log.logs[id][from+int64(i)].MessageID, e.MessageID)
+	}
+}
+
+// Sessions of all sizes are appended together, on a server and on the stand-in, and by one call of several parts.
+func TestAppendOfManySessions(t *testing.T) {
+	for name, url := range map[string]string{"server": testenv.OwnRedis(t, nil).URL(), "stand-in": "redis://" + miniredis.RunT(t).Addr()} {
+		t.Run(name, func(t *testing.T) {
+			a := newAppending(t, url)
+			var batches []offline.Batch
+			ids := map[uuid.UUID]int64{}
+			for _, n := range []int{1, 2, 999, 1000, 1001, 2600} {
+				id := uuid.New()
+				ids[id] = int64(n)
+				batches = append(batches, a.next(id, n))
+			}
+			require.NoError(t, a.cache.Append(t.Context(), batches))
+			for id, n := range ids {
+				a.requireHeld(t, id, 0, n)
+				require.NoError(t, a.cache.Append(t.Context(), []offline.Batch{a.next(id, 700)}))
+				first := max(0, n+700-3000) // the others were trimmed
+				a.requireHeld(t, id, first, n+700)
+				count, err := a.client.ZCard(t.Context(), "offline:{"+id.String()+"}:e").Result()
+				require.NoError(t, err)
+				require.Equal(t, n+700-first, count)
+			}
+		})
+	}
+}
+
+// A session whose key holds something else fails the append, but no other session's.
+func TestAppendBesideABrokenSession(t *testing.T) {
+	a := newAppending(t, testenv.OwnRedis(t, nil).URL())
+	before, broken, after := uuid.New(), uuid.New(), uuid.New()
+	require.NoError(t, a.client.Set(t.Context(), "offline:{"+broken.String()+"}:e", "x", 0).Err())
+	err := a.cache.Append(t.Context(), []offline.Batch{a.next(before, 3), a.next(broken, 3), a.next(after, 3)})
+	require.ErrorContains(t, err, "WRONGTYPE")
+	a.requireHeld(t, before, 0, 3)
+	a.requireHeld(t, after, 0, 3)
+}
