@@ -94,7 +94,11 @@ func New(cfg Config) (http.Handler, error) {
 		mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector(), transportOptions()))
 	}
 	mux.Handle("/", fallback(cfg.Pages))
-	return &front{next: withCORS(mux, cfg.CORSOrigins), obs: newObserver(cfg.Log, cfg.Metrics),
+	var next http.Handler = mux
+	if cfg.Tracing == nil { // what is traced goes the long way
+		next = newExpress(mux, g, cfg.Services.Message, &answer{timeout: cfg.UnaryTimeout})
+	}
+	return &front{next: withCORS(next, cfg.CORSOrigins), obs: newObserver(cfg.Log, cfg.Metrics),
 		timeout: cfg.UnaryTimeout}, nil
 }
 
