@@ -25,6 +25,15 @@ type Report struct {
 	Summary []Result `json:"summary"`
 	Runs    []Result `json:"runs"`
 	Curves  []Curve  `json:"curves,omitempty"`
+	// Contention is what goroutines of the server waited for, measured apart from the figures.
+	Contention []Contention `json:"contention,omitempty"`
+}
+
+// Contention is what the server says of the locks and channels that its goroutines waited for under the load of a case.
+type Contention struct {
+	Workload string `json:"workload"`
+	Case     string `json:"case"`
+	Text     string `json:"text"`
 }
 
 // Machine is what the figures depend on.
@@ -70,7 +79,12 @@ type Result struct {
 	// Problems are the first breaks of the promises in words; one is enough to fail the run.
 	Problems []string           `json:"problems,omitempty"`
 	Extra    map[string]float64 `json:"extra,omitempty"`
+	// Waits is what PostgreSQL's busy backends were seen at: shares that make up 1, by wait event; Running is none.
+	Waits map[string]float64 `json:"waits,omitempty"`
 }
+
+// Running is the name in Waits of not waiting.
+const Running = "running"
 
 // CPU is processor time per operation in microseconds, by who took it.
 type CPU struct {
@@ -94,8 +108,22 @@ type Curve struct {
 	Points []Point `json:"points"`
 }
 
-// OK reports whether the result is worth anything: nothing failed, nothing is missing, no promise was broken.
-func (r Result) OK() bool { return r.Failed == 0 && r.Missing == 0 && len(r.Problems) == 0 }
+// OK reports whether the result is worth anything: something was done, nothing failed, nothing is missing, no promise was
+// broken.
+func (r Result) OK() bool {
+	return r.Operations > 0 && r.Failed == 0 && r.Missing == 0 && len(r.Problems) == 0
+}
+
+// Judge says in Problems that nothing was measured or, where limited says that there is a limit, nothing of that: an empty
+// case must not pass for a good one.
+func (r *Result) Judge(limited bool) {
+	if r.Operations <= 0 {
+		r.Problems = append(r.Problems, "nothing was measured")
+	}
+	if limited && r.Limit == 0 {
+		r.Problems = append(r.Problems, "nothing was measured of the limit")
+	}
+}
 
 // Compare sets Ratio: how much of the limit was reached, 1 being all of it.
 func (r *Result) Compare() {
@@ -184,7 +212,28 @@ func summarize(runs []Result) Result {
 		}
 		s.Extra[name] = med(func(r Result) float64 { return r.Extra[name] })
 	}
+	s.Waits = meanWaits(runs)
 	return s
+}
+
+// meanWaits is the mean of the runs' shares, so that they still make up 1.
+func meanWaits(runs []Result) map[string]float64 {
+	sum, seen := make(map[string]float64), 0.0
+	for _, r := range runs {
+		if len(r.Waits) > 0 {
+			seen++
+		}
+		for name, share := range r.Waits {
+			sum[name] += share
+		}
+	}
+	for name := range sum {
+		sum[name] /= seen
+	}
+	if seen == 0 {
+		return nil
+	}
+	return sum
 }
 
 // Median returns the middle of values, the mean of the two middle ones where their number is even, and 0 of none.

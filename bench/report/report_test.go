@@ -34,7 +34,7 @@ func runs() *report.Report {
 		r.Runs = append(r.Runs, res)
 	}
 	other := report.Result{Workload: "W4", Case: "b", Run: 1, Unit: "kB/device", Rate: 50, Limit: 25, LowerIsBetter: true, Missing: 2,
-		Problems: []string{"device 3: 2 missing"}}
+		Problems: []string{"device 3: 2 missing"}, Operations: 7}
 	other.Compare()
 	r.Runs = append(r.Runs, other)
 	r.Summarize()
@@ -56,6 +56,74 @@ func TestSummarize(t *testing.T) {
 	require.InDelta(t, 0.5, b.Ratio, 1e-9, "twice the memory is half as good")
 	require.Equal(t, []string{"device 3: 2 missing"}, b.Problems)
 	require.Len(t, r.Failures(), 1)
+}
+
+func TestAnEmptyCaseFails(t *testing.T) {
+	t.Parallel()
+	empty := report.Result{Workload: "W2", Case: "a", LowerIsBetter: true}
+	require.False(t, empty.OK(), "a latency of nothing is no good one")
+	empty.Judge(false)
+	require.Equal(t, []string{"nothing was measured"}, empty.Problems)
+	bare := report.Result{Operations: 5, Rate: 3}
+	require.True(t, bare.OK())
+	bare.Judge(false)
+	require.True(t, bare.OK())
+	bare.Judge(true)
+	require.Equal(t, []string{"nothing was measured of the limit"}, bare.Problems)
+	require.False(t, bare.OK())
+}
+
+func TestWaits(t *testing.T) {
+	t.Parallel()
+	r := runs()
+	r.Runs[0].Waits = map[string]float64{report.Running: 0.5, "LWLock:WALWrite": 0.5}
+	r.Runs[2].Waits = map[string]float64{report.Running: 1}
+	r.Summarize()
+	require.Equal(t, map[string]float64{report.Running: 0.75, "LWLock:WALWrite": 0.25}, r.Summary[0].Waits, "the mean of those that were seen")
+	require.Contains(t, r.Table(), "W1 a were seen running 75 %, LWLock:WALWrite 25 %")
+}
+
+func TestMerge(t *testing.T) {
+	t.Parallel()
+	piece := func(rate float64, curve string) *report.Report {
+		r := &report.Report{Started: time.Unix(int64(rate), 0), Took: "1m10s", Machine: report.Machine{CPU: "x", Cores: 2},
+			Settings: map[string]string{"duration": "5s", "warmup": "2s", "quick": "false", "runs": "1"},
+			Runs:     []report.Result{{Workload: "W1", Case: "a", Run: 1, Rate: rate, Limit: 2 * rate, Ratio: 0.5, Operations: 1}},
+			Curves:   []report.Curve{{Name: curve, Unit: curve}}, Contention: []report.Contention{{Workload: "W1", Case: "a", Text: curve}}}
+		r.Summarize()
+		return r
+	}
+	a, b := piece(300, "c"), piece(100, "c")
+	b.Runs = append(b.Runs, report.Result{Workload: "W2", Case: "b", Run: 1, Rate: 7, Operations: 1, Failed: 2})
+	dir := filepath.Join(t.TempDir(), "b")
+	require.NoError(t, b.Write(dir))
+	read, err := report.Read(dir)
+	require.NoError(t, err)
+	got, err := report.Merge(a, read, piece(200, "d"))
+	require.NoError(t, err)
+	require.Len(t, got.Summary, 2)
+	require.InDelta(t, 200, got.Summary[0].Rate, 1e-9)
+	require.Equal(t, 3, got.Summary[0].Runs)
+	require.Equal(t, []int{1, 2, 3, 1}, []int{got.Runs[0].Run, got.Runs[1].Run, got.Runs[2].Run, got.Runs[3].Run})
+	require.Len(t, got.Curves, 2, "of one name the last stays")
+	require.Len(t, got.Contention, 1)
+	require.Equal(t, "d", got.Contention[0].Text)
+	require.Equal(t, "3m30s", got.Took)
+	require.Equal(t, time.Unix(100, 0), got.Started.Local())
+	require.Len(t, got.Failures(), 1, "what failed in one piece failed")
+
+	other := piece(1, "c")
+	other.Machine.Cores = 64
+	_, err = report.Merge(a, other)
+	require.ErrorContains(t, err, "different machines")
+	longer := piece(1, "c")
+	longer.Settings["duration"] = "10s"
+	_, err = report.Merge(a, longer)
+	require.ErrorContains(t, err, "duration")
+	_, err = report.Merge()
+	require.Error(t, err)
+	_, err = report.Read(filepath.Join(t.TempDir(), "nothing"))
+	require.Error(t, err)
 }
 
 func TestTable(t *testing.T) {

@@ -1,7 +1,10 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -22,6 +25,10 @@ func (r *Report) Table() string {
 			number(s.CPU.Server), number(s.CPU.Load), number(s.CPU.Postgres), number(s.CPU.Redis), s.Failed, s.Missing)
 	}
 	_ = w.Flush() // a strings.Builder takes everything
+	r.waits(&b)
+	for _, c := range r.Contention {
+		fmt.Fprintf(&b, "\nContention in the server, %s %s:\n%s", c.Workload, c.Case, c.Text)
+	}
 	for _, s := range r.Failures() {
 		fmt.Fprintf(&b, "\nFAILED %s %s, run %d: %d failed, %d missing; %s", s.Workload, s.Case, s.Run, s.Failed, s.Missing,
 			strings.Join(s.Problems, "; "))
@@ -30,6 +37,29 @@ func (r *Report) Table() string {
 		b.WriteByte('\n')
 	}
 	return b.String()
+}
+
+// maxWaits is how many wait events of a case the table has.
+const maxWaits = 10
+
+// waits writes what PostgreSQL's backends waited for, the most frequent first.
+func (r *Report) waits(b *strings.Builder) {
+	for _, s := range r.Summary {
+		if len(s.Waits) == 0 {
+			continue
+		}
+		names := slices.SortedFunc(maps.Keys(s.Waits), func(x, y string) int {
+			return cmp.Or(cmp.Compare(s.Waits[y], s.Waits[x]), strings.Compare(x, y))
+		})
+		fmt.Fprintf(b, "\nPostgreSQL's busy backends in %s %s were seen", s.Workload, s.Case)
+		for i, name := range names[:min(len(names), maxWaits)] {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			fmt.Fprintf(b, " %s %.0f %%", name, 100*s.Waits[name])
+		}
+		b.WriteByte('\n')
+	}
 }
 
 // number writes a figure with the digits that mean something; "-" for none.

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,6 +35,10 @@ type Config struct {
 	// Curves adds the runs at parts of the highest rate.
 	Curves bool
 	Scale  Scale
+	// Cases, when set, are the only ones that run, by "W2 1000 devices, saturated" and the like; what one needs runs too.
+	Cases *regexp.Regexp
+	// Total is how long all of it will take, about (Plan), for telling how far it is; 0: it is not told.
+	Total time.Duration
 	// Progress gets a line for each step.
 	Progress io.Writer
 }
@@ -64,7 +69,7 @@ type Paced struct {
 func FullScale() Scale {
 	return Scale{Senders: 64, Sessions: 1000, InFlight: []int{1, 16}, Groups: []Paced{{1000, 20}, {10_000, 2}},
 		Returning: []int{1, 50}, Backlog: 100, Unread: 50, Idle: 10_000, SmallGroups: 1000, SmallGroup: 10,
-		Grown: []int64{10_000_000, 50_000_000}, Memberships: 1_000_000}
+		Grown: []int64{10_000_000}, Memberships: 1_000_000}
 }
 
 // QuickScale is for a look.
@@ -89,6 +94,7 @@ type Bench struct {
 	prefix string // of the users' ids: each call of the bench has its own
 	serial int
 	report *report.Report
+	began  time.Time
 	prove  sync.Mutex // guards a result that several goroutines prove at the same time
 }
 
@@ -96,7 +102,7 @@ type Bench struct {
 func New(cfg Config, s *stack.Stack, rep *report.Report) *Bench {
 	var raw [3]byte
 	_, _ = rand.Read(raw[:]) // never fails: the program would end
-	return &Bench{cfg: cfg, stack: s, prefix: "bench-" + hex.EncodeToString(raw[:]), report: rep}
+	return &Bench{cfg: cfg, stack: s, prefix: "bench-" + hex.EncodeToString(raw[:]), report: rep, began: time.Now()}
 }
 
 // Names are the workloads in the order in which they run.
@@ -108,7 +114,7 @@ func (b *Bench) Run(ctx context.Context, name string) error {
 	all := map[string]func(context.Context) error{"W1": b.w1, "W2": b.w2, "W3": b.w3, "W4": b.w4, "W5": b.w5, "W6": b.w6}
 	run := all[strings.ToUpper(name)]
 	if run == nil {
-		return fmt.Errorf("there is no workload %s; there are %s", name, strings.Join(Names, ", "))
+		return unknown(name)
 	}
 	if err := run(ctx); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
@@ -116,17 +122,29 @@ func (b *Bench) Run(ctx context.Context, name string) error {
 	return nil
 }
 
+func unknown(name string) error {
+	return fmt.Errorf("there is no workload %s; there are %s", name, strings.Join(Names, ", "))
+}
+
 func (b *Bench) say(format string, a ...any) { fmt.Fprintf(b.cfg.Progress, format+"\n", a...) }
 
-// add keeps a result and says it.
-func (b *Bench) add(r report.Result) {
+// limited reports whether what needs the database's address has a limit to be compared with.
+func (b *Bench) limited() bool { return b.stack.PostgresURL() != "" }
+
+// add keeps a result and says it. limited: it has a limit.
+func (b *Bench) add(r report.Result, limited bool) {
 	r.Compare()
+	r.Judge(limited)
 	b.report.Runs = append(b.report.Runs, r)
 	verdict := ""
 	if !r.OK() {
 		verdict = fmt.Sprintf("  FAILED: %d failed, %d missing, %s", r.Failed, r.Missing, strings.Join(r.Problems, "; "))
 	}
-	b.say("%s %s, run %d: %.4g %s, limit %.4g, ratio %.3f, p50 %.2f ms, p99 %.2f ms, server %.1f µs/op%s", r.Workload, r.Case, r.Run, r.Rate,
+	far := ""
+	if b.cfg.Total > 0 {
+		far = fmt.Sprintf("[%s of about %s] ", time.Since(b.began).Round(time.Second), b.cfg.Total.Round(time.Minute))
+	}
+	b.say("%s%s %s, run %d: %.4g %s, limit %.4g, ratio %.3f, p50 %.2f ms, p99 %.2f ms, server %.1f µs/op%s", far, r.Workload, r.Case, r.Run, r.Rate,
 		r.Unit, r.Limit, r.Ratio, r.Latency.P50, r.Latency.P99, r.CPU.Server, verdict)
 }
 
@@ -264,6 +282,16 @@ func (f *failures) add(n int64, err error) {
 	if len(f.said) < maxSaid {
 		f.said = append(f.said, err.Error())
 	}
+}
+
+// err is nil where nothing failed.
+func (f *failures) err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.count == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d operations failed: %s", f.count, strings.Join(f.said, "; "))
 }
 
 func (f *failures) into(r *report.Result) {

@@ -129,6 +129,7 @@ type sent struct {
 	latency latency.Summary
 	cpu     report.CPU
 	count   int64
+	waits   waits
 }
 
 // run sends for a while with batch messages in flight by each sender: as fast as answers come, or if offered is not 0 at
@@ -179,15 +180,21 @@ func (s *sending) measure(ctx context.Context, rec *latency.Recorder) (out sent,
 	if err := pause(ctx, s.b.cfg.Warmup); err != nil {
 		return out, err
 	}
-	rec.Begin()
-	from, err := s.b.times(s.b.stack.PIDs.Server)
+	stop, err := s.b.sampleWaits(ctx)
 	if err != nil {
 		return out, err
 	}
-	if err := pause(ctx, s.b.cfg.Duration); err != nil {
-		return out, err
+	rec.Begin()
+	from, err := s.b.times(s.b.stack.PIDs.Server)
+	if err == nil {
+		err = pause(ctx, s.b.cfg.Duration)
 	}
 	out.latency = rec.End()
+	seen, e := stop()
+	out.waits = seen
+	if err = errors.Join(err, e); err != nil {
+		return out, err
+	}
 	to, err := s.b.times(s.b.stack.PIDs.Server)
 	if err != nil {
 		return out, err

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/parley-im/parley/bench/limit"
@@ -14,11 +15,20 @@ var parts = []float64{0.1, 0.25, 0.5, 0.7, 0.85, 0.95}
 // w1: senders over sessions that all are members of, each answer after the commit. The limit is the same rows by bare
 // batched inserts.
 func (b *Bench) w1(ctx context.Context) error {
+	var wanted []int
+	for _, n := range b.cfg.Scale.InFlight {
+		if b.cfg.wants("W1", caseW1(b.cfg.Scale, n)) {
+			wanted = append(wanted, n)
+		}
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
 	s, err := b.newSending(ctx)
 	if err != nil {
 		return err
 	}
-	for _, inFlight := range b.cfg.Scale.InFlight {
+	for _, inFlight := range wanted {
 		var rates []float64
 		for run := range b.cfg.Runs {
 			r, err := s.result(ctx, "W1", inFlight)
@@ -27,7 +37,10 @@ func (b *Bench) w1(ctx context.Context) error {
 			}
 			r.Run = run + 1
 			rates = append(rates, r.Rate)
-			b.add(r)
+			b.add(r, b.limited())
+		}
+		if err := s.contention(ctx, inFlight); err != nil {
+			return err
 		}
 		if b.cfg.Curves {
 			if err := s.curve(ctx, inFlight, report.Median(rates)); err != nil {
@@ -38,9 +51,19 @@ func (b *Bench) w1(ctx context.Context) error {
 	return nil
 }
 
+// contention measures once more, with the server's profiles of contention on: they cost something, so it does not count.
+func (s *sending) contention(ctx context.Context, inFlight int) error {
+	var fail failures
+	r := report.Result{Workload: "W1", Case: caseW1(s.b.cfg.Scale, inFlight)}
+	return s.b.contention(ctx, r.Workload, r.Case, func() error {
+		_, err := s.run(ctx, inFlight, 0, &fail)
+		return errors.Join(err, fail.err())
+	})
+}
+
 // result measures one case of W1 and its limit.
 func (s *sending) result(ctx context.Context, workload string, inFlight int) (report.Result, error) {
-	r := report.Result{Workload: workload, Case: fmt.Sprintf("%d senders x %d in flight", len(s.senders), inFlight), Unit: "messages/s"}
+	r := report.Result{Workload: workload, Case: caseW1(s.b.cfg.Scale, inFlight), Unit: "messages/s"}
 	var fail failures
 	got, err := s.run(ctx, inFlight, 0, &fail)
 	if err != nil {
@@ -48,6 +71,7 @@ func (s *sending) result(ctx context.Context, workload string, inFlight int) (re
 	}
 	fail.into(&r)
 	r.Rate, r.Latency, r.CPU, r.Operations = got.rate, got.latency, got.cpu, got.count
+	r.Waits, r.Extra = got.waits.share(), map[string]float64{"postgres_backends_busy": got.waits.busy()}
 	if s.b.stack.PostgresURL() == "" {
 		return r, nil
 	}
@@ -97,7 +121,7 @@ func (s *sending) curve(ctx context.Context, inFlight int, highest float64) erro
 		r := report.Result{Workload: "W1", Case: fmt.Sprintf("%s at %.0f %%", c.Name, 100*part), Run: 1, Unit: c.Unit, Rate: got.rate,
 			Latency: got.latency, CPU: got.cpu, Operations: got.count}
 		fail.into(&r)
-		s.b.add(r)
+		s.b.add(r, false)
 		c.Points = append(c.Points, report.Point{Offered: part * highest, Rate: got.rate, Latency: got.latency})
 	}
 	s.b.report.Curves = append(s.b.report.Curves, c)

@@ -39,6 +39,9 @@ type crowd struct {
 // many sockets.
 func (b *Bench) w2(ctx context.Context) error {
 	for _, p := range b.cfg.Scale.Groups {
+		if !b.cfg.wantsAny("W2", caseSaturated(p.Devices), casePaced(p)) {
+			continue
+		}
 		if err := PrepareDescriptors(p.Devices + 500); err != nil {
 			return err
 		}
@@ -61,13 +64,9 @@ func (b *Bench) newCrowd(ctx context.Context, n int) (*crowd, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &crowd{b: b, senders: actors[:fanSenders], members: actors[fanSenders:]}
+	c := &crowd{b: b, senders: actors[:fanSenders], members: actors[fanSenders : fanSenders+crowdOf(n)]}
 	caller := load.NewCaller(b.stack.Addr())
 	defer caller.Close()
-	// A group holds 10,000, senders and all.
-	if len(actors) > maxMembers {
-		c.members = actors[fanSenders:maxMembers]
-	}
 	id, head, err := group(ctx, caller, actors[0], append(actors[1:fanSenders:fanSenders], c.members...))
 	if err != nil {
 		return nil, err
@@ -84,31 +83,47 @@ const maxMembers = 10_000
 // each who.
 type source func(ctx context.Context, who, count int, stamp stamps) error
 
+// stretches are what is measured while the crowd is online; nil is not wanted.
+type stretches struct {
+	saturated, paced *report.Result
+	curve            []report.Result
+	contention       bool
+}
+
 func (c *crowd) run(ctx context.Context, run int, p Paced) error {
-	sat := report.Result{Workload: "W2", Case: fmt.Sprintf("%d devices, saturated", len(c.members)), Run: run, Unit: "deliveries/s"}
-	paced := report.Result{Workload: "W2", Case: fmt.Sprintf("%d devices, %g messages/s", len(c.members), p.PerSec), Run: run}
-	var curve []report.Result
-	if run == 1 && c.b.cfg.Curves {
+	var w stretches
+	if name := caseSaturated(p.Devices); c.b.cfg.wants("W2", name) {
+		w.saturated = &report.Result{Workload: "W2", Case: name, Run: run, Unit: "deliveries/s"}
+		w.contention = run == c.b.cfg.Runs
+	}
+	if name := casePaced(p); c.b.cfg.wants("W2", name) {
+		w.paced = &report.Result{Workload: "W2", Case: name, Run: run}
+	}
+	if run == 1 && c.b.cfg.Curves && w.saturated != nil {
 		for _, part := range parts {
-			curve = append(curve, report.Result{Workload: "W2", Case: fmt.Sprintf("%d devices at %.0f %%", len(c.members), 100*part), Run: run,
+			w.curve = append(w.curve, report.Result{Workload: "W2", Case: fmt.Sprintf("%d devices at %.0f %%", len(c.members), 100*part), Run: run,
 				Unit: "deliveries/s"})
 		}
 	}
-	if err := c.parley(ctx, p, &sat, &paced, curve); err != nil {
+	if err := c.parley(ctx, p, w); err != nil {
 		return err
 	}
-	if err := c.bare(ctx, p, &sat, &paced); err != nil {
+	if err := c.bare(ctx, p, w); err != nil {
 		return err
 	}
-	c.b.add(sat)
-	paced.Extra["deliveries_per_s"] = paced.Rate
-	paced.ByLatency()
-	c.b.add(paced)
-	if len(curve) > 0 {
+	if w.saturated != nil {
+		c.b.add(*w.saturated, true)
+	}
+	if w.paced != nil {
+		w.paced.Extra["deliveries_per_s"] = w.paced.Rate
+		w.paced.ByLatency()
+		c.b.add(*w.paced, true)
+	}
+	if len(w.curve) > 0 {
 		line := report.Curve{Name: fmt.Sprintf("W2: %d devices", len(c.members)), Unit: "deliveries/s"}
-		for _, r := range curve {
-			c.b.add(r)
-			line.Points = append(line.Points, report.Point{Rate: r.Rate, Latency: r.Latency})
+		for i, r := range w.curve {
+			c.b.add(r, false)
+			line.Points = append(line.Points, report.Point{Offered: parts[i] * w.saturated.Rate, Rate: r.Rate, Latency: r.Latency})
 		}
 		c.b.report.Curves = append(c.b.report.Curves, line)
 	}
@@ -116,7 +131,7 @@ func (c *crowd) run(ctx context.Context, run int, p Paced) error {
 }
 
 // parley measures the server.
-func (c *crowd) parley(ctx context.Context, p Paced, sat, paced *report.Result, curve []report.Result) error {
+func (c *crowd) parley(ctx context.Context, p Paced, w stretches) error {
 	head := c.ledger.Head(c.session)
 	f, err := c.b.online(ctx, c.b.stack.Addr(), len(c.members), false, func(i int) opening {
 		return opening{token: c.members[i].token, cursors: []*parleyv1.Cursor{{SessionId: c.session, Seq: head}}}
@@ -146,34 +161,53 @@ func (c *crowd) parley(ctx context.Context, p Paced, sat, paced *report.Result, 
 		}
 		return f.settle(ctx, func(int) (string, int64) { return c.session, head }, r)
 	}
-	if err := measure(sat, 0); err != nil {
-		return err
-	}
-	if err := measure(paced, p.PerSec); err != nil {
-		return err
-	}
-	for i := range curve {
-		if err := measure(&curve[i], parts[i]*sat.Rate/float64(len(c.members))); err != nil {
+	if w.saturated != nil {
+		if err := measure(w.saturated, 0); err != nil {
 			return err
 		}
 	}
-	return nil
+	if w.paced != nil {
+		if err := measure(w.paced, p.PerSec); err != nil {
+			return err
+		}
+	}
+	for i := range w.curve {
+		if err := measure(&w.curve[i], parts[i]*w.saturated.Rate/float64(len(c.members))); err != nil {
+			return err
+		}
+	}
+	if !w.contention {
+		return nil
+	}
+	return c.b.contention(ctx, "W2", w.saturated.Case, func() error {
+		var r report.Result
+		err := measure(&r, 0)
+		w.saturated.Failed += r.Failed
+		w.saturated.Missing += r.Missing
+		w.saturated.Problems = append(w.saturated.Problems, r.Problems...)
+		return err
+	})
 }
 
 // bare measures the limit.
-func (c *crowd) bare(ctx context.Context, p Paced, sat, paced *report.Result) error {
+func (c *crowd) bare(ctx context.Context, p Paced, w stretches) error {
 	return c.b.bareFan(ctx, len(c.members), func(f *fleet, send source, pid int) error {
 		head := func(int) (string, int64) { return limit.FanSession, f.sent.Load() }
-		if err := f.drive(ctx, drive{send: send, senders: 1, batch: fanBatch, server: pid, bare: true}, sat); err != nil {
+		if w.saturated != nil {
+			if err := f.drive(ctx, drive{send: send, senders: 1, batch: fanBatch, server: pid, bare: true}, w.saturated); err != nil {
+				return err
+			}
+			if err := f.settle(ctx, head, w.saturated); err != nil {
+				return err
+			}
+		}
+		if w.paced == nil {
+			return nil
+		}
+		if err := f.drive(ctx, drive{send: send, senders: 1, batch: 1, perSec: p.PerSec, server: pid, bare: true}, w.paced); err != nil {
 			return err
 		}
-		if err := f.settle(ctx, head, sat); err != nil {
-			return err
-		}
-		if err := f.drive(ctx, drive{send: send, senders: 1, batch: 1, perSec: p.PerSec, server: pid, bare: true}, paced); err != nil {
-			return err
-		}
-		return f.settle(ctx, head, paced)
+		return f.settle(ctx, head, w.paced)
 	})
 }
 

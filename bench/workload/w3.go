@@ -87,37 +87,56 @@ type tier struct {
 // tiers returns what can be measured. The node's own memory of recent entries is turned off: it would hide Redis.
 func (b *Bench) tiers() []tier {
 	if !b.stack.Owned() {
-		return []tier{{name: "as it is"}}
+		return []tier{{name: tierAsItIs}}
 	}
-	out := []tier{{name: "Redis warm", settings: map[string]string{"PARLEY_RING_BYTES": "0"}, warm: true}}
+	out := []tier{{name: tierWarm, settings: map[string]string{"PARLEY_RING_BYTES": "0"}, warm: true}}
 	if b.stack.OwnRedis() {
-		out = append(out, tier{name: "Redis cold", settings: out[0].settings, cold: true})
+		out = append(out, tier{name: tierCold, settings: out[0].settings, cold: true})
 	}
 	return append(out, redisOff)
 }
 
-var redisOff = tier{name: "Redis off", settings: map[string]string{"PARLEY_RING_BYTES": "0", "PARLEY_REDIS_URL": ""}}
+// Names of tiers.
+const (
+	tierAsItIs = "as it is"
+	tierWarm   = "Redis warm"
+	tierCold   = "Redis cold"
+	tierOff    = "Redis off"
+)
+
+var redisOff = tier{name: tierOff, settings: map[string]string{"PARLEY_RING_BYTES": "0", "PARLEY_REDIS_URL": ""}}
 
 // w3: devices come back, alone and many at once. The limit is the same rows by one query for each device.
 func (b *Bench) w3(ctx context.Context) error {
+	type wanted struct {
+		tier tier
+		n    int
+	}
+	var cases []wanted
 	most := 0
-	for _, n := range b.cfg.Scale.Returning {
-		most = max(most, n)
+	for _, t := range b.tiers() {
+		for _, n := range b.cfg.Scale.Returning {
+			if b.cfg.wants("W3", caseW3(n, t.name)) {
+				cases = append(cases, wanted{t, n})
+				most = max(most, n)
+			}
+		}
+	}
+	if len(cases) == 0 {
+		return nil
 	}
 	r, err := b.newReturning(ctx, most)
 	if err != nil {
 		return err
 	}
-	for _, t := range b.tiers() {
-		for _, n := range b.cfg.Scale.Returning {
-			for run := range b.cfg.Runs {
-				res, err := r.result(ctx, t, n)
-				if err != nil {
-					return err
-				}
-				res.Workload, res.Run = "W3", run+1
-				b.add(res)
+	for _, c := range cases {
+		for run := range b.cfg.Runs {
+			res, err := r.result(ctx, c.tier, c.n)
+			if err != nil {
+				return err
 			}
+			res.Workload, res.Run = "W3", run+1
+			b.add(res, b.limited())
 		}
 	}
 	if !b.stack.Owned() {
@@ -128,7 +147,7 @@ func (b *Bench) w3(ctx context.Context) error {
 
 // result measures one case and its limit.
 func (r *returning) result(ctx context.Context, t tier, n int) (report.Result, error) {
-	res := report.Result{Case: fmt.Sprintf("%d back at once, %s", n, t.name), Unit: "entries/s"}
+	res := report.Result{Case: caseW3(n, t.name), Unit: "entries/s"}
 	if r.b.stack.Owned() {
 		if err := r.b.stack.Serve(ctx, t.settings); err != nil {
 			return res, err

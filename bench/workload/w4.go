@@ -16,10 +16,19 @@ import (
 // idleGroup is how many of the idle devices share a session: there is something that they wait for.
 const idleGroup = 50
 
+// Names of the protocols in cases.
+const (
+	http11 = "HTTP/1.1"
+	http2  = "HTTP/2"
+)
+
 // w4: idle devices, each on a connection of its own; what each takes of the server's memory. The limit is a bare net/http
 // server that holds as many streams.
 func (b *Bench) w4(ctx context.Context) error {
 	n := b.cfg.Scale.Idle
+	if !b.cfg.wantsAny("W4", caseW4(n, http11), caseW4(n, http2)) {
+		return nil
+	}
 	if err := PrepareDescriptors(n + 500); err != nil {
 		return err
 	}
@@ -39,30 +48,30 @@ func (b *Bench) w4(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, protocol := range []struct {
-		name  string
-		http2 bool
-	}{{"HTTP/1.1", false}, {"HTTP/2", true}} {
+	for _, protocol := range []string{http11, http2} {
+		if !b.cfg.wants("W4", caseW4(n, protocol)) {
+			continue
+		}
 		for run := range b.cfg.Runs {
-			r := report.Result{Workload: "W4", Case: fmt.Sprintf("%d idle, %s", n, protocol.name), Run: run + 1, Unit: "kB/device",
+			r := report.Result{Workload: "W4", Case: caseW4(n, protocol), Run: run + 1, Unit: "kB/device",
 				LowerIsBetter: true, Operations: int64(n)}
-			if err := b.idle(ctx, actors, protocol.http2, &r); err != nil {
+			if err := b.idle(ctx, actors, protocol == http2, &r); err != nil {
 				return err
 			}
-			b.add(r)
+			b.add(r, true)
 		}
 	}
 	return nil
 }
 
 // idle measures one case: on a server that was started for it, where that is possible.
-func (b *Bench) idle(ctx context.Context, actors []actor, http2 bool, r *report.Result) (err error) {
+func (b *Bench) idle(ctx context.Context, actors []actor, h2 bool, r *report.Result) (err error) {
 	if b.stack.Owned() {
 		if err := b.stack.Restart(ctx, nil); err != nil {
 			return err
 		}
 	}
-	took, extra, err := b.held(ctx, b.stack.Addr(), b.stack.PIDs.Server, len(actors), http2, func(i int) opening { return opening{token: actors[i].token} }, r)
+	took, extra, err := b.held(ctx, b.stack.Addr(), b.stack.PIDs.Server, len(actors), h2, func(i int) opening { return opening{token: actors[i].token} }, r)
 	if err != nil {
 		return err
 	}
@@ -72,12 +81,12 @@ func (b *Bench) idle(ctx context.Context, actors []actor, http2 bool, r *report.
 		return err
 	}
 	defer func() { err = errors.Join(err, server.Stop()) }()
-	r.Limit, _, err = b.held(ctx, server.Addr, server.PID, len(actors), http2, func(int) opening { return opening{} }, r)
+	r.Limit, _, err = b.held(ctx, server.Addr, server.PID, len(actors), h2, func(int) opening { return opening{} }, r)
 	return err
 }
 
 // held connects n devices and returns how many kB of memory each takes of a process.
-func (b *Bench) held(ctx context.Context, addr string, pid, n int, http2 bool, open func(int) opening, r *report.Result) (kb float64, extra map[string]float64, err error) {
+func (b *Bench) held(ctx context.Context, addr string, pid, n int, h2 bool, open func(int) opening, r *report.Result) (kb float64, extra map[string]float64, err error) {
 	if err := pause(ctx, time.Second); err != nil { // what the start left is given back
 		return 0, nil, err
 	}
@@ -86,7 +95,7 @@ func (b *Bench) held(ctx context.Context, addr string, pid, n int, http2 bool, o
 		return 0, nil, err
 	}
 	began := time.Now()
-	f, err := b.online(ctx, addr, n, http2, open)
+	f, err := b.online(ctx, addr, n, h2, open)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -72,11 +73,44 @@ func TestWorkloads(t *testing.T) {
 				require.Positive(t, r.Ratio, c)
 				require.Positive(t, r.Latency.Count, c)
 			}
-			if name == "W1" {
+			switch name {
+			case "W1":
 				require.Len(t, rep.Curves, 2)
+				require.Len(t, rep.Contention, 2)
+				share := 0.0
+				for _, s := range found["4 senders x 4 in flight"].Waits {
+					share += s
+				}
+				require.InDelta(t, 1, share, 1e-9, "all that was seen of PostgreSQL's backends")
+			case "W2":
+				require.Contains(t, rep.Contention[0].Text, "waiting for locks")
 			}
 		})
 	}
+}
+
+// Only the cases that are asked for run, with what they need.
+func TestCases(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("runs a server for some seconds")
+	}
+	redis, _ := testenv.Redis(t)
+	s, err := stack.Start(t.Context(), stack.Config{Program: parley(t), Dir: t.TempDir(), PostgresURL: testenv.PostgresURL(t), RedisURL: redis})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Stop()) })
+	var rep report.Report
+	b := workload.New(workload.Config{Runs: 1, Warmup: 50 * time.Millisecond, Duration: 200 * time.Millisecond, Scale: workload.TinyScale(),
+		Cases: regexp.MustCompile(`x 4 in flight|messages/s|W3 1 back at once, Redis off|HTTP/2`), Progress: t.Output()}, s, &rep)
+	for _, name := range []string{"W1", "W2", "W3", "W4", "W5"} {
+		require.NoError(t, b.Run(t.Context(), name))
+	}
+	require.Empty(t, rep.Failures())
+	var cases []string
+	for _, r := range rep.Runs {
+		cases = append(cases, r.Workload+" "+r.Case)
+	}
+	require.Equal(t, []string{"W1 4 senders x 4 in flight", "W2 20 devices, 50 messages/s", "W3 1 back at once, Redis off", "W4 20 idle, HTTP/2"}, cases)
 }
 
 // A server that runs already is measured as it is, and left as it was.

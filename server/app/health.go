@@ -78,5 +78,6 @@ func (h *health) handler(reg *prometheus.Registry, relations http.Handler) http.
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	mux.Handle("GET /debug/contention", &contention{clock: h.clock})
 	return mux
 }

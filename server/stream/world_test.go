@@ -44,6 +44,7 @@ type world struct {
 	cold     bool                    // nothing is in memory
 	reads    int
 	starts   func(ctx context.Context, asks []stream.Ask) error
+	rereads  func() // called before memberships are read again
 }
 
 func newWorld(t testing.TB, cfg stream.Config) *world { return newWorldOf(t, cfg, nil) }
@@ -75,6 +76,9 @@ func (w *world) ActiveSessionIDs(_ context.Context, user string) (ids []uuid.UUI
 }
 
 func (w *world) Positions(_ context.Context, user, device string, ids []uuid.UUID) (out []stream.Position, _ error) {
+	if w.rereads != nil {
+		w.rereads()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for id := range w.members[user] {

@@ -172,13 +172,21 @@ type pull struct {
 }
 
 // choose picks what the next page reads, in the order in which tracks fell behind. Tracks picked in part go on next time.
-// Where another page comes first, it is the one after that.
+// Where another page comes first, it is the one after that. A track that fell behind since the queue was taken, with entries
+// in it, waits until they are taken: what is pulled must not overtake them.
 func (s *Stream) choose(first []pull) (pulls []pull) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	budget := int64(maxPageEntries)
+	var queues map[*track]bool
+	if len(s.queue) > 0 {
+		queues = make(map[*track]bool)
+	}
+	for _, q := range s.queue {
+		queues[q.t] = true
+	}
 	for _, t := range s.behind {
-		if t.loading {
+		if t.loading || queues[t] {
 			continue
 		}
 		at := t.taken

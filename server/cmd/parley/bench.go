@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,7 +29,8 @@ type benchOptions struct {
 	workloads                                           []string
 	runs                                                int
 	duration, warmup                                    time.Duration
-	quick, noCurves                                     bool
+	quick, noCurves, plan, merge                        bool
+	cases                                               string
 	grown                                               []int64
 	groups                                              []int
 }
@@ -45,20 +48,33 @@ it uses those for them, which must hold nothing of worth: W6 fills the database.
 runs already, and leaves users and messages there. Workloads that must restart the server (W3's with Redis cold and off,
 W6) are then left out, and the limits of W1, W3 and W5 need --postgres-url.
 
-It fails if a call failed, or if an entry is missing, repeated or out of order on any device.`,
+It fails if a call failed, if an entry is missing, repeated or out of order on any device, or if a case did nothing.
+
+A long bench can be made in pieces: --cases picks cases by a regular expression, --plan says how long what is picked will
+take, and --merge makes one report of several, with medians over all their runs.`,
 		Example: `  parley bench --quick --runs 1
   parley bench --workloads W1,W2 --out results
+  parley bench --cases 'W2 1000 .* saturated|W4 .* HTTP/2' --runs 2 --out piece-1
+  parley bench --merge piece-1 piece-2 --out results
   parley bench --addr 127.0.0.1:8080 --postgres-url postgres://...  # PARLEY_ADMIN_KEY is set`,
-		Args: cobra.NoArgs,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if o.merge {
+				return cobra.MinimumNArgs(1)(cmd, args)
+			}
+			return cobra.NoArgs(cmd, args)
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.addr, "addr", "", "address (host:port) of a running server; empty: start one")
 	f.StringVar(&o.adminKey, "admin-key", "", "its admin key (prefer PARLEY_ADMIN_KEY)")
 	f.StringSliceVar(&o.workloads, "workloads", workload.Names, "which workloads to run")
+	f.StringVar(&o.cases, "cases", "", "only the cases whose name, such as \"W2 1000 devices, saturated\", this regular expression matches")
+	f.BoolVar(&o.plan, "plan", false, "say which cases would run and about how long they take, and run nothing")
+	f.BoolVar(&o.merge, "merge", false, "make one report of the reports named as arguments (bench.json, or directories that hold one)")
 	f.IntVar(&o.runs, "runs", 5, "how often; the figures are medians")
-	f.DurationVar(&o.duration, "duration", 10*time.Second, "how long each case is measured")
-	f.DurationVar(&o.warmup, "warmup", 3*time.Second, "how long each case runs before it is measured")
-	f.BoolVar(&o.quick, "quick", false, "a look: smaller, and 3 s each unless --duration says otherwise")
+	f.DurationVar(&o.duration, "duration", 5*time.Second, "how long each case is measured")
+	f.DurationVar(&o.warmup, "warmup", 2*time.Second, "how long each case runs before it is measured")
+	f.BoolVar(&o.quick, "quick", false, "a look: smaller, once, and 3 s each after 1 s, unless --runs and --duration say otherwise")
 	f.BoolVar(&o.noCurves, "no-curves", false, "leave out the runs at parts of the highest rate, which the plot is made of")
 	f.Int64SliceVar(&o.grown, "grown", nil, "W6: numbers of stored messages to measure with")
 	f.IntSliceVar(&o.groups, "groups", nil, "W2: only its groups of these numbers of devices")
@@ -66,12 +82,18 @@ It fails if a call failed, or if an entry is missing, repeated or out of order o
 	f.StringVar(&o.postgresURL, "postgres-url", "", "the server's database, for the limits; without --addr: what the server is to use (secret)")
 	f.StringVar(&o.redisURL, "redis-url", "", "the server's Redis, to count its processor time; without --addr: what the server is to use (secret)")
 	f.StringVar(&o.dataDir, "data-dir", "", "where data is kept while it runs; empty: a directory that is removed afterwards")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if o.merge {
+			return o.mergeReports(cmd, args)
+		}
 		if err := app.FromEnv(cmd.Flags()); err != nil {
 			return err
 		}
 		if o.quick && !cmd.Flags().Changed("duration") {
 			o.duration, o.warmup = 3*time.Second, time.Second
+		}
+		if o.quick && !cmd.Flags().Changed("runs") {
+			o.runs = 1
 		}
 		return o.run(cmd)
 	}
@@ -86,6 +108,15 @@ func (o *benchOptions) run(cmd *cobra.Command) (err error) {
 	if o.addr != "" && o.adminKey == "" {
 		return errors.New("--addr needs the server's admin key (PARLEY_ADMIN_KEY), with which the devices are made")
 	}
+	cfg, steps, err := o.config()
+	if err != nil {
+		return err
+	}
+	if o.plan {
+		sayPlan(cmd.OutOrStdout(), steps)
+		return nil
+	}
+	fmt.Fprintf(os.Stderr, "%d cases, %d runs each: about %s (--plan lists them)\n", len(steps), o.runs, workload.Sum(steps).Round(time.Minute))
 	program, err := os.Executable()
 	if err != nil {
 		return err
@@ -109,7 +140,7 @@ func (o *benchOptions) run(cmd *cobra.Command) (err error) {
 	if err := s.Describe(ctx, &rep.Machine); err != nil {
 		return err
 	}
-	measured := o.measure(ctx, s, rep)
+	measured := o.measure(ctx, cfg, s, rep)
 	rep.Took = time.Since(rep.Started).Round(time.Second).String()
 	rep.Summarize()
 	fmt.Fprint(cmd.OutOrStdout(), "\n", rep.Table())
@@ -122,7 +153,8 @@ func (o *benchOptions) run(cmd *cobra.Command) (err error) {
 	return measured
 }
 
-func (o *benchOptions) measure(ctx context.Context, s *stack.Stack, rep *report.Report) error {
+// config is what the flags come to, with its plan.
+func (o *benchOptions) config() (cfg workload.Config, steps []workload.Step, err error) {
 	scale := workload.FullScale()
 	if o.quick {
 		scale = workload.QuickScale()
@@ -133,8 +165,26 @@ func (o *benchOptions) measure(ctx context.Context, s *stack.Stack, rep *report.
 	if len(o.groups) > 0 {
 		scale.Groups = slices.DeleteFunc(workload.FullScale().Groups, func(p workload.Paced) bool { return !slices.Contains(o.groups, p.Devices) })
 	}
-	b := workload.New(workload.Config{Runs: o.runs, Warmup: o.warmup, Duration: o.duration, Curves: !o.noCurves && !o.quick, Scale: scale,
-		Progress: os.Stderr}, s, rep)
+	cfg = workload.Config{Runs: o.runs, Warmup: o.warmup, Duration: o.duration, Curves: !o.noCurves && !o.quick, Scale: scale, Progress: os.Stderr}
+	if o.cases != "" {
+		if cfg.Cases, err = regexp.Compile(o.cases); err != nil {
+			return cfg, nil, fmt.Errorf("--cases: %w", err)
+		}
+	}
+	steps, err = workload.Plan(cfg, o.workloads, o.addr == "")
+	cfg.Total = workload.Sum(steps)
+	return cfg, steps, err
+}
+
+func sayPlan(out io.Writer, steps []workload.Step) {
+	for _, s := range steps {
+		fmt.Fprintf(out, "%7s  %d x %s %s\n", s.Takes.Round(time.Second), s.Runs, s.Workload, s.Case)
+	}
+	fmt.Fprintf(out, "%7s  in all, about\n", workload.Sum(steps).Round(time.Second))
+}
+
+func (o *benchOptions) measure(ctx context.Context, cfg workload.Config, s *stack.Stack, rep *report.Report) error {
+	b := workload.New(cfg, s, rep)
 	for _, name := range o.workloads {
 		if err := b.Run(ctx, name); err != nil {
 			return err
@@ -143,9 +193,32 @@ func (o *benchOptions) measure(ctx context.Context, s *stack.Stack, rep *report.
 	return nil
 }
 
+// mergeReports makes one report of several.
+func (o *benchOptions) mergeReports(cmd *cobra.Command, paths []string) error {
+	parts := make([]*report.Report, len(paths))
+	for i, path := range paths {
+		var err error
+		if parts[i], err = report.Read(path); err != nil {
+			return err
+		}
+	}
+	rep, err := report.Merge(parts...)
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(cmd.OutOrStdout(), rep.Table())
+	if o.out != "" {
+		err = rep.Write(o.out)
+	}
+	if n := len(rep.Failures()); n > 0 {
+		err = errors.Join(err, fmt.Errorf("%d of %d runs failed", n, len(rep.Runs)))
+	}
+	return err
+}
+
 func (o *benchOptions) settings() map[string]string {
 	return map[string]string{"runs": strconv.Itoa(o.runs), "duration": o.duration.String(), "warmup": o.warmup.String(),
-		"quick": strconv.FormatBool(o.quick), "workloads": strings.Join(o.workloads, ",")}
+		"quick": strconv.FormatBool(o.quick), "workloads": strings.Join(o.workloads, ","), "cases": o.cases}
 }
 
 // temporaryDir makes a directory that PostgreSQL's own user can enter.
