@@ -181,7 +181,7 @@ func (a *App) Run(ctx context.Context) error {
 	return errors.Join(err, a.shutDown(ctx, stopWork, &workers))
 }
 
-// watch ends streams whose token's time is over.
+// watch ends streams whose token's time is over, and settles those that opened late.
 func (a *App) watch(ctx context.Context) {
 	tick := a.clock.NewTicker(time.Second)
 	defer tick.Stop()
@@ -191,6 +191,7 @@ func (a *App) watch(ctx context.Context) {
 			return
 		case <-tick.Chan():
 			a.streams.EndExpired()
+			a.streams.Settle()
 		}
 	}
 }
