@@ -26,6 +26,11 @@ const (
 	maxTogether = 256
 	// gatherFor is the usual Keeper.GatherFor.
 	gatherFor = time.Second
+	// MaxForget is how many sessions may wait to be forgotten, which they do while Redis is away. With more the whole cache is
+	// cleared instead, and not used before.
+	MaxForget = 16_384
+	// dropAtOnce is how many sessions one pipeline forgets.
+	dropAtOnce = 1000
 	// dropRetry is how often forgetting is tried again.
 	dropRetry = 500 * time.Millisecond
 )
@@ -54,11 +59,22 @@ type Keeper struct {
 	bytes   int64                // of the entries in queue
 	repairs bool                 // one waits
 	last    map[uuid.UUID]int    // by session, the last of its batches in queue that another may be joined to
-	forget  map[uuid.UUID]uint64 // when it was asked for, by count
+	forget  map[uuid.UUID]uint64 // when it was asked for, by count; MaxForget at most
 	asked   uint64
+	clear   clearing
 
 	failed time.Time // when an append last failed; Run's own
 }
+
+// clearing is where the keeper stands with clearing the whole cache. While it is not done nothing is read or added. What is to
+// be forgotten before it begins needs no note of its own; what comes while it runs does.
+type clearing int
+
+const (
+	nothingToClear clearing = iota
+	toClear
+	isClearing
+)
 
 // NewKeeper returns a keeper of a cache, which may be nil: then it keeps nothing. reg may be nil.
 func NewKeeper(c Cache, clock clockwork.Clock, log *slog.Logger, reg prometheus.Registerer) *Keeper {
@@ -127,6 +143,14 @@ func (k *Keeper) Forget(id uuid.UUID) {
 }
 
 func (k *Keeper) forgetNow(id uuid.UUID) {
+	if k.clear == toClear {
+		return
+	}
+	if _, again := k.forget[id]; !again && len(k.forget) >= MaxForget {
+		k.clear = toClear
+		clear(k.forget)
+		return
+	}
 	k.asked++
 	k.forget[id] = k.asked
 }
@@ -169,7 +193,7 @@ func (k *Keeper) usable(id uuid.UUID) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	_, forgetting := k.forget[id]
-	return !forgetting
+	return !forgetting && k.clear == nothingToClear
 }
 
 // Run writes until ctx ends. It begins by asking whether the cache is there, and says so.
@@ -224,7 +248,7 @@ func (k *Keeper) gather(ctx context.Context, ended time.Time) {
 func (k *Keeper) pressing() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.repairs || len(k.forget) > 0 || len(k.queue) >= maxKept/4 || k.bytes >= maxKeptBytes/4
+	return k.repairs || len(k.forget) > 0 || k.clear != nothingToClear || len(k.queue) >= maxKept/4 || k.bytes >= maxKeptBytes/4
 }
 
 // once writes one round of what waits and reports whether there may be more at once.
@@ -242,6 +266,7 @@ func (k *Keeper) once(ctx context.Context) bool {
 	if !more {
 		k.queue = nil
 	}
+	all := k.clear != nothingToClear
 	forget := make(map[uuid.UUID]uint64, len(k.forget))
 	for id, at := range k.forget {
 		forget[id] = at
@@ -250,7 +275,7 @@ func (k *Keeper) once(ctx context.Context) bool {
 
 	batches := make([]Batch, 0, n)
 	for _, b := range taken {
-		if _, dropped := forget[b.Entries[0].SessionID]; !dropped {
+		if _, dropped := forget[b.Entries[0].SessionID]; !dropped && !all {
 			batches = append(batches, b)
 		}
 	}
@@ -266,10 +291,38 @@ func (k *Keeper) once(ctx context.Context) bool {
 			k.failed = k.clock.Now()
 		}
 	}
+	if all {
+		return k.clearAll(ctx)
+	}
 	if len(forget) > 0 {
 		more = k.drop(ctx, forget) && more
 	}
 	return more
+}
+
+// lateAppends reports whether an append that failed may still take effect.
+func (k *Keeper) lateAppends() bool {
+	return !k.failed.IsZero() && k.clock.Since(k.failed) <= AppendLateness
+}
+
+// clearAll clears the cache, and reports whether that is done; else the ticker tries again.
+func (k *Keeper) clearAll(ctx context.Context) bool {
+	k.mu.Lock()
+	k.clear = isClearing
+	clear(k.forget) // of before: it goes with the rest
+	k.mu.Unlock()
+	early := k.lateAppends()
+	err := k.cache.Clear(ctx)
+	k.breaker.Done(ctx, breaker.Writes, err)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err == nil && !early && k.clear == isClearing {
+		k.clear = nothingToClear
+		k.log.InfoContext(ctx, "redis was cleared: more recalls waited for it than are kept in mind")
+		return true
+	}
+	k.clear = toClear
+	return false
 }
 
 // drop forgets sessions in the cache; those asked for again meanwhile stay to be forgotten.
@@ -278,11 +331,16 @@ func (k *Keeper) drop(ctx context.Context, forget map[uuid.UUID]uint64) bool {
 	for id := range forget {
 		ids = append(ids, id)
 	}
-	early := !k.failed.IsZero() && k.clock.Since(k.failed) <= AppendLateness
-	err := k.cache.Drop(ctx, ids)
-	k.breaker.Done(ctx, breaker.Writes, err)
-	if err != nil || early {
-		return false // the ticker tries again
+	early := k.lateAppends()
+	for part := range slices.Chunk(ids, dropAtOnce) {
+		err := k.cache.Drop(ctx, part)
+		k.breaker.Done(ctx, breaker.Writes, err)
+		if err != nil {
+			return false // the ticker tries again
+		}
+	}
+	if early {
+		return false
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -142,6 +142,21 @@ func TestDisplacedStreamIsNotTold(t *testing.T) {
 	require.Equal(t, []int64{2}, w.told)
 }
 
+// A user whose news could not be read is asked to come back, which tells all.
+func TestRecall(t *testing.T) {
+	w := newWorld(t, stream.Config{})
+	called, other := w.subscribe(t, "alice", "a1", stream.Request{}), w.subscribe(t, "bob", "b1", stream.Request{})
+	called.caughtUp()
+	other.caughtUp()
+	w.mgr.Recall("alice")
+	err := <-called.done
+	require.Equal(t, refusal.Unavailable, reasonOf(err))
+	var e *refusal.Error
+	require.ErrorAs(t, err, &e)
+	require.NotEmpty(t, e.Meta["retry_after_ms"])
+	require.True(t, w.mgr.Has("bob", "b1"))
+}
+
 // leaving is a sink whose stream is ended in the moment in which it is taken from its call.
 type leaving struct {
 	*device

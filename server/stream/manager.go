@@ -244,6 +244,17 @@ func (m *Manager) EndUser(userID string, why refusal.Reason) {
 	m.endWhere(why, func(k deviceKey, _ *entry) bool { return k.userID == userID })
 }
 
+// Recall asks a user's devices here to come back, each after a time of its own: there is news of them that could not be read.
+func (m *Manager) Recall(userID string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for k, e := range m.live {
+		if k.userID == userID {
+			e.end(comeBack(refusal.Unavailable, "What is new could not be read; reconnect and resume.", 0, m.cfg.ReconnectSpread))
+		}
+	}
+}
+
 // EndExpired ends the streams whose token's time is over.
 func (m *Manager) EndExpired() {
 	now := m.clock.Now()
