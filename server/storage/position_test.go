@@ -16,8 +16,6 @@ func TestSaveCursorsOfThisLifeOnly(t *testing.T) {
 	pool := testenv.Postgres(t)
 	addUsers(t, pool, "alice")
 	id := addGroup(t, pool, "alice")
-	_, err := pool.Exec(t.Context(), "INSERT INTO user_to_device (user_id, device_id, created_at) VALUES ('alice', 'd', now())")
-	require.NoError(t, err)
 	positions := storage.Positions{DB: storage.New(pool)}
 	var epoch string
 	require.NoError(t, pool.QueryRow(t.Context(), "SELECT parley_epoch()").Scan(&epoch))
