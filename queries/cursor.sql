@@ -1,11 +1,13 @@
 -- How far each device has got.
 
 -- name: CursorUpsertMany :exec
--- Moves cursors forward, never back. Ordered, so that two nodes never wait for each other crosswise.
+-- Moves cursors forward, never back, unless the log has another life than epoch, whose seqs mean other entries; an empty
+-- epoch is any. Ordered, so that two nodes never wait for each other crosswise.
 INSERT INTO device_cursor (user_id, device_id, session_id, acked_seq)
 SELECT u.user_id, u.device_id, u.session_id, u.seq
 FROM (SELECT unnest(@user_ids::text[]) AS user_id, unnest(@device_ids::text[]) AS device_id,
         unnest(@session_ids::uuid[]) AS session_id, unnest(@seqs::bigint[]) AS seq) u
+WHERE @epoch::text = '' OR parley_epoch() = @epoch
 ORDER BY u.user_id, u.device_id, u.session_id
 ON CONFLICT (user_id, device_id, session_id)
     DO UPDATE SET acked_seq = excluded.acked_seq WHERE device_cursor.acked_seq < excluded.acked_seq;

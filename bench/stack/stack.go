@@ -155,7 +155,7 @@ func (s *Stack) Restart(ctx context.Context, settings map[string]string) error {
 	}
 	env := map[string]string{"PATH": os.Getenv("PATH"), "HOME": os.Getenv("HOME"), "PARLEY_LISTEN": api, "PARLEY_ADMIN_LISTEN": s.ops,
 		"PARLEY_POSTGRES_URL": s.cfg.PostgresURL, "PARLEY_REDIS_URL": s.cfg.RedisURL, "PARLEY_ADMIN_KEY": s.cfg.AdminKey,
-		"PARLEY_SIGNING_KEY": filepath.Join(s.cfg.Dir, "signing.pem"), "PARLEY_LOG_LEVEL": "warn", "PARLEY_DATA_DIR": s.cfg.Dir}
+		"PARLEY_SIGNING_KEY": filepath.Join(s.cfg.Dir, "signing.pem"), "PARLEY_LOG_LEVEL": "warn", "PARLEY_DATA_DIR": s.cfg.Dir, "PARLEY_DRAIN_GRACE": "0s"}
 	maps.Copy(env, settings)
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), s.cfg.Program, "serve") //nolint:gosec // our own program
 	for _, name := range slices.Sorted(maps.Keys(env)) {

@@ -33,6 +33,7 @@ INSERT INTO device_cursor (user_id, device_id, session_id, acked_seq)
 SELECT u.user_id, u.device_id, u.session_id, u.seq
 FROM (SELECT unnest($1::text[]) AS user_id, unnest($2::text[]) AS device_id,
         unnest($3::uuid[]) AS session_id, unnest($4::bigint[]) AS seq) u
+WHERE $5::text = '' OR parley_epoch() = $5
 ORDER BY u.user_id, u.device_id, u.session_id
 ON CONFLICT (user_id, device_id, session_id)
     DO UPDATE SET acked_seq = excluded.acked_seq WHERE device_cursor.acked_seq < excluded.acked_seq
@@ -43,16 +44,19 @@ type CursorUpsertManyParams struct {
 	DeviceIds  []string
 	SessionIds []uuid.UUID
 	Seqs       []int64
+	Epoch      string
 }
 
 // How far each device has got.
-// Moves cursors forward, never back. Ordered, so that two nodes never wait for each other crosswise.
+// Moves cursors forward, never back, unless the log has another life than epoch, whose seqs mean other entries; an empty
+// epoch is any. Ordered, so that two nodes never wait for each other crosswise.
 func (q *Queries) CursorUpsertMany(ctx context.Context, db DBTX, arg CursorUpsertManyParams) error {
 	_, err := db.Exec(ctx, CursorUpsertMany,
 		arg.UserIds,
 		arg.DeviceIds,
 		arg.SessionIds,
 		arg.Seqs,
+		arg.Epoch,
 	)
 	return err
 }

@@ -32,8 +32,8 @@ import (
 
 // App is a node of Parley: New connects it, Run serves until its context ends, then takes it down.
 //
-// The shutdown has one deadline and this order: readiness goes off; streams end with a hint when to come back; the API
-// takes no new calls and lets running ones finish; waiting sends are committed; cursors and sightings are written; workers stop; the
+// The shutdown has one deadline and this order: readiness goes off, and everything is served for a grace time in which
+// balancers notice; streams end with a hint when to come back; the API takes no new calls and lets running ones finish; waiting sends are committed; cursors and sightings are written; workers stop; the
 // pools close.
 type App struct {
 	cfg   Config
@@ -55,6 +55,7 @@ type App struct {
 	hints    *hints.Hints
 	presence *presence.Tracker
 	health   *health
+	drain    *drain
 	source   interface{ Close() } // of keys, nil when there is nothing to close
 	tracing  func(context.Context) error
 
@@ -119,7 +120,8 @@ func (a *App) listen(base context.Context, handler, ops http.Handler) (err error
 		}
 	}
 	a.tls = certs != nil
-	a.api = rpc.NewHTTPServer(base, handler, certs, a.log)
+	a.drain = &drain{next: handler}
+	a.api = rpc.NewHTTPServer(base, a.drain, certs, a.log)
 	var lc net.ListenConfig
 	if a.apiLn, err = lc.Listen(base, "tcp", a.cfg.Listen); err != nil {
 		return fmt.Errorf("PARLEY_LISTEN: %w", err)
@@ -179,7 +181,7 @@ func (a *App) Run(ctx context.Context) error {
 	return errors.Join(err, a.shutDown(ctx, stopWork, &workers))
 }
 
-// watch ends streams whose token's time is over.
+// watch ends streams whose token's time is over, and settles those that opened late.
 func (a *App) watch(ctx context.Context) {
 	tick := a.clock.NewTicker(time.Second)
 	defer tick.Stop()
@@ -189,6 +191,7 @@ func (a *App) watch(ctx context.Context) {
 			return
 		case <-tick.Chan():
 			a.streams.EndExpired()
+			a.streams.Settle()
 		}
 	}
 }
@@ -198,6 +201,7 @@ func (a *App) shutDown(ctx context.Context, stopWork context.CancelFunc, workers
 	defer cancel()
 	a.log.InfoContext(ctx, "shutting down")
 	a.health.setServing(false)
+	a.drain.wait(ctx, a.clock, min(a.cfg.DrainGrace, a.cfg.DrainTimeout/3))
 	errs := []error{wrap("end streams", a.streams.Drain(ctx)), wrap("finish calls", a.api.Shutdown(ctx))}
 	a.cancelRequests()
 	a.commits.Close()

@@ -43,6 +43,7 @@ type Config struct {
 	Committers   int           // group commits that run at the same time, at most; see docs/operations.md
 	UnaryTimeout time.Duration // bound on calls that are no streams; 10 s
 	DrainTimeout time.Duration // bound on the whole shutdown; 15 s
+	DrainGrace   time.Duration // how long a node that is going down serves on while balancers notice, a third of DrainTimeout at most; 3 s
 	LogLevel     string        // debug, info, warn or error; info
 
 	Clock clockwork.Clock // where all time comes from; nil: the machine's. No flag: for programs that run nodes in themselves
@@ -104,7 +105,8 @@ func Default() Config {
 		Stream:   StreamConfig{Heartbeat: 20 * time.Second, RoamBacklog: 200},
 		Roster:   RosterConfig{Mode: "on", MaxMB: roster.DefaultMaxBytes >> 20},
 		Cache:    CacheConfig{RingBytes: 64 << 20, RedisLength: 500, RedisTTL: 24 * time.Hour, StateTTL: time.Hour},
-		DataDir:  ".data", Committers: 2, UnaryTimeout: 10 * time.Second, DrainTimeout: 15 * time.Second, LogLevel: "info",
+		DataDir:  ".data", Committers: 2, UnaryTimeout: 10 * time.Second, DrainTimeout: 15 * time.Second,
+		DrainGrace: 3 * time.Second, LogLevel: "info",
 	}
 }
 
@@ -140,6 +142,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.IntVar(&c.Committers, "committers", c.Committers, "group commits that run at the same time")
 	f.DurationVar(&c.UnaryTimeout, "unary-timeout", c.UnaryTimeout, "bound on calls that are no streams")
 	f.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "bound on the whole shutdown")
+	f.DurationVar(&c.DrainGrace, "drain-grace", c.DrainGrace, "how long a node that is going down, and says so on /readyz, serves on before it ends streams and closes its listener; at most a third of --drain-timeout")
 	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 }
 
@@ -202,6 +205,9 @@ func (c Config) Validate() error {
 		if d <= 0 {
 			bad("PARLEY_%s: %s is not positive", name, d)
 		}
+	}
+	if c.DrainGrace < 0 {
+		bad("PARLEY_DRAIN_GRACE: %s is negative", c.DrainGrace)
 	}
 	if c.Cache.RingBytes < 0 || c.Cache.RedisLength < 1 || c.Cache.RedisLength > 100_000 || c.Cache.RedisTTL < time.Second {
 		bad("PARLEY_RING_BYTES, PARLEY_REDIS_LENGTH or PARLEY_REDIS_TTL: not 0 or more bytes, 1 to 100000 entries, a second or more")

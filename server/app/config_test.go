@@ -62,6 +62,7 @@ func TestValidate(t *testing.T) {
 		"no audience":  {func(c *Config) { c.Auth.Audience = "" }, "PARLEY_TOKEN_AUDIENCE"},
 		"no heartbeat": {func(c *Config) { c.Stream.Heartbeat = 0 }, "PARLEY_HEARTBEAT"},
 		"no time":      {func(c *Config) { c.UnaryTimeout = -1 }, "PARLEY_UNARY_TIMEOUT"},
+		"no grace":     {func(c *Config) { c.DrainGrace = -1 }, "PARLEY_DRAIN_GRACE"},
 		"committers":   {func(c *Config) { c.Committers = 0 }, "PARLEY_COMMITTERS"},
 		"log level":    {func(c *Config) { c.LogLevel = "loud" }, "PARLEY_LOG_LEVEL"},
 	} {

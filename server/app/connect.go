@@ -47,12 +47,12 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	}
 	a.keeper = offline.NewKeeper(cache, a.clock, a.log, reg)
 	a.cached = a.stateCache(db, life, reg)
-	sink := &feedSink{hub: local, epoch: life, log: a.log, states: storage.States{DB: db}, cached: a.cached, ring: recent, keeper: a.keeper, underway: newUnderway()}
+	sink := &feedSink{hub: local, epoch: life, log: a.log, states: storage.States{DB: db}, cached: a.cached, ring: recent, keeper: a.keeper, underway: newUnderway(), owed: newOwed()}
 	sink.underway.tell = sink.tellAdvanced
 	a.feed = feed.New(storage.Feed{DB: db}, sink, a.clock, a.log, reg)
 	fleet := a.tellOthers(db, local, recent, life, reg)
 	a.commits = committer.New(a.cfg.Committers, countedLog{logs, sink.underway}, publisher{&offline.Publisher{Ring: recent, Hub: fleet, Keeper: a.keeper}, a.cached, sink.underway}, a.clock, a.log, committer.NewMetrics(reg))
-	a.acks = cursor.New(positions, positions, a.clock, a.log)
+	a.acks = cursor.New(positions, positions, life, a.clock, a.log)
 	a.seen = device.NewSightings(storage.Devices{DB: db}, a.clock, a.log)
 	reader := offline.NewReader(recent, a.keeper, logs, reg)
 

@@ -28,19 +28,30 @@ type feedSink struct {
 	streams   *stream.Manager
 	states    views
 	cached    *statecache.Store
-	devices   *device.Service
-	relations *relation.Service
+	devices   refusals
+	relations peers
 	gate      *device.Gate
 	roster    *roster.Roster // nil: none is kept
 	presence  *presence.Tracker
 	epoch     *epoch
 	underway  *underway
+	owed      owed
 	log       *slog.Logger
 }
 
 // views reads what a user's states come to.
 type views interface {
 	Views(ctx context.Context, userID string, sessionIDs []uuid.UUID) ([]state.View, error)
+}
+
+// refusals tells which devices may no longer call.
+type refusals interface {
+	ListRefused(ctx context.Context, users, devices []string) ([]device.Refused, error)
+}
+
+// peers tells what peers are to users, in the order of the links.
+type peers interface {
+	Views(ctx context.Context, links []relation.Link) ([]relation.Relation, error)
 }
 
 // Advanced implements feed.Sink. What this node commits itself waits until that was published.
@@ -65,15 +76,7 @@ func (f *feedSink) Moved(ctx context.Context, keys []feed.Key) {
 
 // StateChanged implements feed.Sink.
 func (f *feedSink) StateChanged(ctx context.Context, userID string, sessionID uuid.UUID) {
-	if !f.hub.HasUser(userID) {
-		return
-	}
-	views, err := f.states.Views(ctx, userID, []uuid.UUID{sessionID})
-	if err != nil || len(views) == 0 {
-		f.log.WarnContext(ctx, "state change not delivered", "session_id", sessionID, "error", err)
-		return
-	}
-	f.hub.NotifyUser(userID, "", state.Event(views[0], state.Changes{Unknown: true}))
+	f.tellStates(ctx, userID, []uuid.UUID{sessionID})
 }
 
 // StreamStarted implements feed.Sink.
@@ -122,7 +125,7 @@ func (f *feedSink) RelationsChanged(ctx context.Context, changed []feed.Relation
 func (f *feedSink) tellRelations(ctx context.Context, links []relation.Link) {
 	views, err := f.relations.Views(ctx, links)
 	if err != nil {
-		f.log.WarnContext(ctx, "relation changes not delivered", "error", err)
+		f.oweLinks(ctx, links, err)
 		return
 	}
 	for i, v := range views {
@@ -136,7 +139,7 @@ func (f *feedSink) endRefused(ctx context.Context, users, devices []string) {
 	}
 	refused, err := f.devices.ListRefused(ctx, users, devices)
 	if err != nil {
-		f.log.WarnContext(ctx, "revocations not checked", "error", err)
+		f.oweDevices(ctx, users, devices, err)
 		return
 	}
 	for _, r := range refused {
@@ -146,6 +149,7 @@ func (f *feedSink) endRefused(ctx context.Context, users, devices []string) {
 
 // Polled implements feed.Watcher.
 func (f *feedSink) Polled(ctx context.Context, began time.Time) {
+	f.settle(ctx)
 	if f.roster != nil {
 		f.roster.Polled(ctx, began)
 	}

@@ -42,6 +42,14 @@ func (e *epoch) Current() string {
 	return ""
 }
 
+// Settled implements cursor.Life: what changed has told everybody.
+func (e *epoch) Settled() string {
+	if s := e.settled.Load(); s != nil {
+		return *s
+	}
+	return ""
+}
+
 func (e *epoch) set(s string) {
 	e.v.Store(&s)
 	e.settled.Store(&s)

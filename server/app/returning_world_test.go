@@ -62,7 +62,7 @@ func newReturning(t testing.TB, s returningSetup) *returning {
 	t.Cleanup(w.sql.Close)
 	w.seed(s)
 	cfg := Default()
-	cfg.Listen, cfg.AdminListen = "127.0.0.1:0", ""
+	cfg.Listen, cfg.AdminListen, cfg.DrainGrace = "127.0.0.1:0", "", 0
 	w.pg, cfg.Postgres.URL = countStatements(t, url)
 	cfg.Auth.AdminKey = strings.Repeat("k", 32)
 	cfg.Auth.SigningKey = filepath.Join(t.TempDir(), "signing.pem")

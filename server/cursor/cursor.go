@@ -8,6 +8,7 @@ package cursor
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"strconv"
@@ -40,7 +41,8 @@ type Ack struct {
 
 // Store writes cursors, each only forward.
 type Store interface {
-	SaveCursors(ctx context.Context, users, devices []string, sessions []uuid.UUID, seqs []int64) error
+	// SaveCursors writes nothing where the log has another life than epoch.
+	SaveCursors(ctx context.Context, epoch string, users, devices []string, sessions []uuid.UUID, seqs []int64) error
 }
 
 // Limits tells what a user can see.
@@ -49,6 +51,9 @@ type Limits interface {
 	// missing.
 	Seen(ctx context.Context, userID string, ids []uuid.UUID) (map[uuid.UUID]Seen, error)
 }
+
+// Life tells the epoch whose positions are kept: the one for which ForgetAll has been called, where it changes.
+type Life interface{ Settled() string }
 
 // Seen is what a user can see of a session.
 type Seen struct {
@@ -62,6 +67,7 @@ type device struct{ userID, deviceID string }
 type Acks struct {
 	store  Store
 	limits Limits
+	life   Life
 	clock  clockwork.Clock
 	log    *slog.Logger
 
@@ -77,12 +83,17 @@ type Acks struct {
 }
 
 // New returns an Acks that Run writes out.
-func New(store Store, limits Limits, clock clockwork.Clock, log *slog.Logger) *Acks {
-	return &Acks{store: store, limits: limits, clock: clock, log: log, waiting: make(map[device]map[uuid.UUID]int64)}
+func New(store Store, limits Limits, life Life, clock clockwork.Clock, log *slog.Logger) *Acks {
+	return &Acks{store: store, limits: limits, life: life, clock: clock, log: log, waiting: make(map[device]map[uuid.UUID]int64)}
 }
 
 var full = refusal.New(refusal.Overloaded, "Too many acknowledgements wait to be written; repeat the call later.",
 	"retry_after_ms", "1000")
+
+var over = refusal.New(refusal.Unavailable, "The database changed while the acknowledgements were looked at; repeat the call.",
+	"retry_after_ms", "100")
+
+var errEpoch = errors.New("the log has another life now")
 
 // Ack takes acknowledgements of one device: all of them or, with a refusal, none.
 func (a *Acks) Ack(ctx context.Context, userID, deviceID string, acks []Ack) error {
@@ -90,6 +101,9 @@ func (a *Acks) Ack(ctx context.Context, userID, deviceID string, acks []Ack) err
 	for i, k := range acks {
 		ids[i] = k.SessionID
 	}
+	a.mu.Lock()
+	life := a.lives
+	a.mu.Unlock()
 	seen, err := a.limits.Seen(ctx, userID, ids)
 	if err != nil {
 		return err
@@ -106,6 +120,9 @@ func (a *Acks) Ack(ctx context.Context, userID, deviceID string, acks []Ack) err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if life != a.lives {
+		return over
+	}
 	if a.count+len(acks) > MaxWaiting {
 		return full
 	}
@@ -187,6 +204,7 @@ func (a *Acks) Run(ctx context.Context) {
 func (a *Acks) flushAll(ctx context.Context) {
 	a.flushing.Lock()
 	defer a.flushing.Unlock()
+	epoch := a.life.Settled() // before: what is then taken is of this life or a later one, never of a former one
 	a.mu.Lock()
 	all := a.waiting
 	a.waiting, a.writing, a.count = make(map[device]map[uuid.UUID]int64), all, 0
@@ -200,13 +218,13 @@ func (a *Acks) flushAll(ctx context.Context) {
 	if len(all) == 0 {
 		return
 	}
-	if err := a.write(ctx, life, all); err != nil {
+	if err := a.write(ctx, life, epoch, all); err != nil {
 		a.log.WarnContext(ctx, "cursors not written, trying again", "devices", len(all), "error", err)
 	}
 }
 
 // write writes cursors; those that could not be written wait again, unless the life that they belong to is over.
-func (a *Acks) write(ctx context.Context, life int, all map[device]map[uuid.UUID]int64) error {
+func (a *Acks) write(ctx context.Context, life int, epoch string, all map[device]map[uuid.UUID]int64) error {
 	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
 	var users, devices []string
@@ -217,7 +235,7 @@ func (a *Acks) write(ctx context.Context, life int, all map[device]map[uuid.UUID
 		if len(seqs) == 0 || failed != nil {
 			return
 		}
-		failed = a.store.SaveCursors(ctx, users, devices, sessions, seqs)
+		failed = a.store.SaveCursors(ctx, epoch, users, devices, sessions, seqs)
 		users, devices, sessions, seqs = nil, nil, nil, nil
 	}
 	for d, m := range all {
@@ -230,6 +248,9 @@ func (a *Acks) write(ctx context.Context, life int, all map[device]map[uuid.UUID
 		}
 	}
 	send()
+	if failed == nil && a.life.Settled() != epoch {
+		failed = errEpoch
+	}
 	if failed == nil {
 		return nil
 	}

@@ -3,6 +3,7 @@ package cursor_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"testing"
@@ -27,7 +28,7 @@ type store struct {
 	calls int
 }
 
-func (s *store) SaveCursors(_ context.Context, users, devices []string, sessions []uuid.UUID, seqs []int64) error {
+func (s *store) SaveCursors(_ context.Context, _ string, users, devices []string, sessions []uuid.UUID, seqs []int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls++
@@ -55,6 +56,11 @@ func (s *store) tries() int {
 
 type limits map[uuid.UUID]cursor.Seen
 
+// life is an epoch that does not change.
+type life string
+
+func (l life) Settled() string { return string(l) }
+
 func (l limits) Seen(_ context.Context, _ string, ids []uuid.UUID) (map[uuid.UUID]cursor.Seen, error) {
 	out := map[uuid.UUID]cursor.Seen{}
 	for _, id := range ids {
@@ -73,7 +79,7 @@ func TestAcks(t *testing.T) {
 	}
 	st := &store{saved: map[string]int64{}}
 	clock := clockwork.NewFakeClock()
-	a := cursor.New(st, see, clock, slog.New(slog.DiscardHandler))
+	a := cursor.New(st, see, life("1"), clock, slog.New(slog.DiscardHandler))
 	ack := func(acks ...cursor.Ack) refusal.Reason {
 		r, _ := refusal.Of(a.Ack(t.Context(), "u", "d", acks))
 		return r
@@ -120,7 +126,7 @@ func TestAcks(t *testing.T) {
 // over is a store whose database is promoted while it writes.
 type over struct{ promoted func() }
 
-func (s *over) SaveCursors(context.Context, []string, []string, []uuid.UUID, []int64) error {
+func (s *over) SaveCursors(context.Context, string, []string, []string, []uuid.UUID, []int64) error {
 	s.promoted()
 	return errors.New("away")
 }
@@ -132,7 +138,7 @@ func TestAcksEndWithTheirLife(t *testing.T) {
 	promotions := make(chan struct{}, 10)
 	clock := clockwork.NewFakeClock()
 	st := &over{}
-	a := cursor.New(st, see, clock, slog.New(slog.DiscardHandler))
+	a := cursor.New(st, see, life("1"), clock, slog.New(slog.DiscardHandler))
 	st.promoted = func() { a.ForgetAll(); promotions <- struct{}{} }
 	require.NoError(t, a.Ack(t.Context(), "u", "d", []cursor.Ack{{id, 7}}))
 	a.ForgetAll()
@@ -150,4 +156,54 @@ func TestAcksEndWithTheirLife(t *testing.T) {
 	cancel()
 	<-done
 	require.Empty(t, promotions, "what failed is not tried again")
+}
+
+// promoted is a store, and an epoch, that changes while positions are looked at or written.
+type promoted struct {
+	epoch  string
+	saved  []string // "epoch seq"
+	during func()   // called in Seen and in SaveCursors
+	seen   map[uuid.UUID]cursor.Seen
+}
+
+func (p *promoted) Settled() string { return p.epoch }
+
+func (p *promoted) Seen(context.Context, string, []uuid.UUID) (map[uuid.UUID]cursor.Seen, error) {
+	p.during()
+	return p.seen, nil
+}
+
+func (p *promoted) SaveCursors(_ context.Context, epoch string, _, _ []string, _ []uuid.UUID, seqs []int64) error {
+	p.during()
+	if epoch == p.epoch { // as the statement does
+		p.saved = append(p.saved, fmt.Sprint(epoch, " ", seqs[0]))
+	}
+	return nil
+}
+
+// Whatever the moment of a promotion, a position of the former life is not written in the new one; one of the new life is.
+func TestAcksAreWrittenInTheirOwnLifeOnly(t *testing.T) {
+	id := uuid.New()
+	p := &promoted{epoch: "1", during: func() {}, seen: map[uuid.UUID]cursor.Seen{id: {Visible: session.Visibility{{From: 1, To: session.Open}}, Head: 10}}}
+	a := cursor.New(p, p, p, clockwork.NewFakeClock(), slog.New(slog.DiscardHandler))
+	change := func() { a.ForgetAll(); p.epoch += "1"; p.during = func() {} }
+	flush := func() { // what Run does when it ends
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		a.Run(ctx)
+	}
+	require.NoError(t, a.Ack(t.Context(), "u", "d", []cursor.Ack{{id, 7}}))
+	p.during = change // while it is written
+	flush()
+	require.Empty(t, p.saved)
+	require.Nil(t, a.Waiting("u", "d"))
+
+	p.during = change // while the limits are read
+	reason, _ := refusal.Of(a.Ack(t.Context(), "u", "d", []cursor.Ack{{id, 8}}))
+	require.Equal(t, refusal.Unavailable, reason)
+	require.Nil(t, a.Waiting("u", "d"))
+
+	require.NoError(t, a.Ack(t.Context(), "u", "d", []cursor.Ack{{id, 3}}))
+	flush()
+	require.Equal(t, []string{"111 3"}, p.saved)
 }

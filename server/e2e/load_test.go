@@ -169,6 +169,7 @@ func newScene(t *testing.T, s *rig.Server) scene {
 		sc.ids = append(sc.ids, sc.senders[0].Group(t.Context(), names[1:]...))
 	}
 	for _, d := range sc.all {
+		d.Patient = true
 		d.Connect()
 		d.WaitCaughtUp(1)
 	}

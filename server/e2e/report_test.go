@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -29,6 +30,25 @@ func size[T any](least, short, long T) T {
 		return short
 	}
 }
+
+// soakScale is by what the lengths of the long forms are multiplied: PARLEY_SOAK_SCALE, 1 where that is not set.
+var soakScale = sync.OnceValue(func() float64 {
+	text := os.Getenv("PARLEY_SOAK_SCALE")
+	if text == "" {
+		return 1
+	}
+	scale, err := strconv.ParseFloat(text, 64)
+	if err != nil || scale <= 0 || scale > 100 {
+		panic("PARLEY_SOAK_SCALE is a factor such as 0.3, at most 100, and not " + text)
+	}
+	return scale
+})
+
+// scaled is how long a long form does something.
+func scaled(long time.Duration) time.Duration { return time.Duration(float64(long) * soakScale()) }
+
+// scaledTimes is how often a long form does something.
+func scaledTimes(long int) int { return max(1, int(float64(long)*soakScale())) }
 
 // finding is a row of the report.
 type finding struct {

@@ -37,7 +37,7 @@ func startSkewed(t *testing.T, by ...time.Duration) (nodes []*rig.Server) {
 	key := filepath.Join(t.TempDir(), "signing.pem")
 	for _, off := range by {
 		cfg := parley.Default()
-		cfg.Listen, cfg.AdminListen = "127.0.0.1:0", "127.0.0.1:0"
+		cfg.Listen, cfg.AdminListen, cfg.DrainGrace = "127.0.0.1:0", "127.0.0.1:0", 0
 		cfg.Postgres.URL, cfg.Redis.URL = pg, red
 		cfg.Auth.AdminKey, cfg.Auth.SigningKey = strings.ReplaceAll(rig.AdminKey, " ", "-"), key
 		cfg.Clock = skewed{clockwork.NewRealClock(), off}

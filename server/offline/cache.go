@@ -19,6 +19,9 @@ type Cache interface {
 	Append(ctx context.Context, batches []Batch) error
 	// Drop forgets sessions, and voids their leases.
 	Drop(ctx context.Context, ids []uuid.UUID) error
+	// Clear forgets every session of the log's present life, and voids all leases. It takes longer than half a second where
+	// there are many.
+	Clear(ctx context.Context) error
 	// Ping reports whether the cache answers and takes writes.
 	Ping(ctx context.Context) error
 }

@@ -26,6 +26,11 @@ const (
 	maxTogether = 256
 	// gatherFor is the usual Keeper.GatherFor.
 	gatherFor = time.Second
+	// MaxForget is how many sessions may wait to be forgotten, which they do while Redis is away. With more the whole cache is
+	// cleared instead, and not used before.
+	MaxForget = 16_384
+	// dropAtOnce is how many sessions one pipeline forgets.
+	dropAtOnce = 1000
 	// dropRetry is how often forgetting is tried again.
 	dropRetry = 500 * time.Millisecond
 )
@@ -55,11 +60,22 @@ type Keeper struct {
 	bytes   int64                // of the entries in queue and round
 	repairs bool                 // one waits
 	last    map[uuid.UUID]int    // by session, the last of its batches in queue that another may be joined to
-	forget  map[uuid.UUID]uint64 // when it was asked for, by count
+	forget  map[uuid.UUID]uint64 // when it was asked for, by count; MaxForget at most
 	asked   uint64
+	clear   clearing
 
 	failed time.Time // when an append last failed; Run's own
 }
+
+// clearing is where the keeper stands with clearing the whole cache. While it is not done nothing is read or added. What is to
+// be forgotten before it begins needs no note of its own; what comes while it runs does.
+type clearing int
+
+const (
+	nothingToClear clearing = iota
+	toClear
+	isClearing
+)
 
 // NewKeeper returns a keeper of a cache, which may be nil: then it keeps nothing. reg may be nil.
 func NewKeeper(c Cache, clock clockwork.Clock, log *slog.Logger, reg prometheus.Registerer) *Keeper {
@@ -130,8 +146,21 @@ func (k *Keeper) Forget(id uuid.UUID) {
 // forgetNow notes that a session is to be forgotten. What waits to be appended to it is let go: it may have been recalled,
 // and its turn may come after the forgetting.
 func (k *Keeper) forgetNow(id uuid.UUID) {
+	k.letGo(id)
+	if k.clear == toClear {
+		return
+	}
+	if _, again := k.forget[id]; !again && len(k.forget) >= MaxForget {
+		k.clear = toClear
+		clear(k.forget)
+		return
+	}
 	k.asked++
 	k.forget[id] = k.asked
+}
+
+// letGo drops what waits to be appended to a session.
+func (k *Keeper) letGo(id uuid.UUID) {
 	delete(k.last, id)
 	is := func(b Batch) bool {
 		if b.Entries[0].SessionID != id {
@@ -194,7 +223,7 @@ func (k *Keeper) usable(id uuid.UUID) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	_, forgetting := k.forget[id]
-	return !forgetting
+	return !forgetting && k.clear == nothingToClear
 }
 
 // Run writes until ctx ends. It begins by asking whether the cache is there, and says so.
@@ -248,7 +277,7 @@ func (k *Keeper) gather(ctx context.Context, ended time.Time) {
 func (k *Keeper) pressing() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.repairs || len(k.forget) > 0 || len(k.queue) >= maxKept/4 || k.bytes >= maxKeptBytes/4
+	return k.repairs || len(k.forget) > 0 || k.clear != nothingToClear || len(k.queue) >= maxKept/4 || k.bytes >= maxKeptBytes/4
 }
 
 // write writes one round: all that waits when it begins, in parts. What comes meanwhile gathers for the next one.
@@ -277,6 +306,7 @@ func (k *Keeper) part(ctx context.Context, drop *bool) (more bool) {
 	if more = len(k.round) > 0; !more {
 		k.round = nil
 	}
+	all := k.clear != nothingToClear
 	forget := make(map[uuid.UUID]uint64, len(k.forget))
 	for id, at := range k.forget {
 		forget[id] = at
@@ -285,7 +315,7 @@ func (k *Keeper) part(ctx context.Context, drop *bool) (more bool) {
 
 	batches := make([]Batch, 0, n)
 	for _, b := range taken {
-		if _, dropped := forget[b.Entries[0].SessionID]; !dropped {
+		if _, dropped := forget[b.Entries[0].SessionID]; !dropped && !all {
 			batches = append(batches, b)
 		}
 	}
@@ -301,10 +331,39 @@ func (k *Keeper) part(ctx context.Context, drop *bool) (more bool) {
 			k.failed = k.clock.Now()
 		}
 	}
-	if len(forget) > 0 && *drop {
+	switch {
+	case !*drop:
+	case all:
+		*drop = k.clearAll(ctx)
+	case len(forget) > 0:
 		*drop = k.drop(ctx, forget)
 	}
 	return more
+}
+
+// lateAppends reports whether an append that failed may still take effect.
+func (k *Keeper) lateAppends() bool {
+	return !k.failed.IsZero() && k.clock.Since(k.failed) <= AppendLateness
+}
+
+// clearAll clears the cache, and reports whether that is done; else the ticker tries again.
+func (k *Keeper) clearAll(ctx context.Context) bool {
+	k.mu.Lock()
+	k.clear = isClearing
+	clear(k.forget) // of before: it goes with the rest
+	k.mu.Unlock()
+	early := k.lateAppends()
+	err := k.cache.Clear(ctx)
+	k.breaker.Done(ctx, breaker.Writes, err)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err == nil && !early && k.clear == isClearing {
+		k.clear = nothingToClear
+		k.log.InfoContext(ctx, "redis was cleared: more recalls waited for it than are kept in mind")
+		return true
+	}
+	k.clear = toClear
+	return false
 }
 
 // drop forgets sessions in the cache and reports whether that holds; those asked for again meanwhile stay to be forgotten.
@@ -313,11 +372,16 @@ func (k *Keeper) drop(ctx context.Context, forget map[uuid.UUID]uint64) bool {
 	for id := range forget {
 		ids = append(ids, id)
 	}
-	early := !k.failed.IsZero() && k.clock.Since(k.failed) <= AppendLateness
-	err := k.cache.Drop(ctx, ids)
-	k.breaker.Done(ctx, breaker.Writes, err)
-	if err != nil || early {
-		return false // the ticker tries again
+	early := k.lateAppends()
+	for part := range slices.Chunk(ids, dropAtOnce) {
+		err := k.cache.Drop(ctx, part)
+		k.breaker.Done(ctx, breaker.Writes, err)
+		if err != nil {
+			return false // the ticker tries again
+		}
+	}
+	if early {
+		return false
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()

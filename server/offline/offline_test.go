@@ -27,10 +27,11 @@ var errCache = errors.New("the cache does not answer")
 
 // fakeCache holds nothing; each way of using it can be made to fail or to hang.
 type fakeCache struct {
-	reads, appends, drops, pings atomic.Int64
+	reads, appends, drops, pings, clears atomic.Int64
 
 	failReads, failAppends, failPings atomic.Bool
 	hang                              chan struct{} // appends wait for it, if set
+	clearing                          func() error  // what Clear does, if set
 
 	mu      sync.Mutex
 	batches []offline.Batch
@@ -66,6 +67,14 @@ func (c *fakeCache) Append(_ context.Context, batches []offline.Batch) error {
 }
 
 func (c *fakeCache) Drop(context.Context, []uuid.UUID) error { c.drops.Add(1); return nil }
+
+func (c *fakeCache) Clear(context.Context) error {
+	defer c.clears.Add(1)
+	if c.clearing != nil {
+		return c.clearing()
+	}
+	return nil
+}
 
 func (c *fakeCache) Ping(context.Context) error {
 	defer c.pings.Add(1)
@@ -327,6 +336,41 @@ func TestForgottenUntilNoAppendCanComeLate(t *testing.T) {
 	w.clock.Advance(offline.AppendLateness + time.Millisecond)
 	eventually(t, func() bool { return w.cache.drops.Load() >= 2 }, "not forgotten again")
 	eventually(t, func() bool { w.read(t, id); return w.cache.reads.Load() > 1 }, "never used again")
+}
+
+// However much is recalled while the cache is away, what the node keeps in mind is bounded: past the bound the whole cache is
+// cleared, and not used before that has succeeded. What is recalled while it is being cleared is forgotten besides.
+func TestTooManyRecallsClearTheCache(t *testing.T) {
+	w := newWorld(&fakeCache{})
+	during, fail := uuid.New(), true
+	w.cache.clearing = func() error {
+		if fail {
+			fail = false
+			return errCache
+		}
+		w.keeper.Forget(during)
+		return nil
+	}
+	for range offline.MaxForget {
+		w.keeper.Forget(uuid.New())
+	}
+	w.read(t, uuid.New())
+	require.EqualValues(t, 1, w.cache.reads.Load(), "other sessions have nothing to do with it up to the bound")
+	w.keeper.Forget(uuid.New())
+	for range 10 {
+		w.keeper.Forget(uuid.New())
+		w.read(t, uuid.New())
+	}
+	require.EqualValues(t, 1, w.cache.reads.Load(), "read although it is not known what was recalled")
+
+	w.run(t)
+	eventually(t, func() bool { return w.cache.clears.Load() == 1 }, "not cleared")
+	w.read(t, uuid.New())
+	require.EqualValues(t, 1, w.cache.reads.Load(), "clearing has failed")
+	eventually(t, func() bool { w.clock.Advance(time.Second); return w.cache.clears.Load() == 2 }, "not tried again")
+	eventually(t, func() bool { w.read(t, uuid.New()); return w.cache.reads.Load() > 1 }, "never used again")
+	eventually(t, func() bool { w.clock.Advance(time.Second); return w.cache.drops.Load() == 1 }, "recalled meanwhile, and not forgotten")
+	require.EqualValues(t, 2, w.cache.clears.Load())
 }
 
 // Entries of a session that come one by one are appended together, in their order, and a gap is not papered over.

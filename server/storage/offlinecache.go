@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,7 +26,12 @@ const (
 	// appendAtOnce is how many entries one pipeline appends. Redis does a pipeline in one go, some 10 ms of its time for as
 	// many, and nobody can read meanwhile.
 	appendAtOnce = 1024
+	// scanAtOnce is how many keys Redis looks at in one go when all are cleared.
+	scanAtOnce = 1000
 )
+
+// keyKinds are what a session's keys begin with: its message ids by seq, their entries, its lease.
+var keyKinds = []string{"offline:", "body:", "lease:"}
 
 // OfflineCache is the Redis tier of reading back: per session a sorted set of message ids by seq and a hash of their
 // encoded entries, in one slot of a cluster, with a lease for those who repair it. Redis is never trusted: whoever reads
@@ -47,7 +53,11 @@ func NewOfflineCache(client redis.UniversalClient, epoch func() string, length i
 // keys are a session's keys; what is in braces decides the slot of a cluster.
 func (c *OfflineCache) keys(id uuid.UUID) []string {
 	tag := "{" + id.String() + "}:" + c.epoch()
-	return []string{"offline:" + tag, "body:" + tag, "lease:" + tag}
+	keys := make([]string, len(keyKinds))
+	for i, kind := range keyKinds {
+		keys[i] = kind + tag
+	}
+	return keys
 }
 
 // Append implements offline.Cache.
@@ -164,6 +174,59 @@ func (c *OfflineCache) Drop(ctx context.Context, ids []uuid.UUID) error {
 		return fmt.Errorf("redis: %w", err)
 	}
 	return nil
+}
+
+// Clear implements offline.Cache: it looks at all keys of all masters. SCAN returns every key that is there from its
+// beginning to its end, so what was there before is gone.
+func (c *OfflineCache) Clear(ctx context.Context) error {
+	suffix := "}:" + c.epoch()
+	one := func(ctx context.Context, master *redis.Client) error {
+		for cursor := uint64(0); ; {
+			keys, next, err := c.scan(ctx, master, cursor, "*{*"+suffix)
+			if err != nil {
+				return fmt.Errorf("redis: %w", err)
+			}
+			if err := c.unlink(ctx, master, keys); err != nil {
+				return fmt.Errorf("redis: %w", err)
+			}
+			if cursor = next; cursor == 0 {
+				return nil
+			}
+		}
+	}
+	switch client := c.client.(type) {
+	case *redis.ClusterClient:
+		return client.ForEachMaster(ctx, one)
+	case *redis.Client:
+		return one(ctx, client)
+	default:
+		return fmt.Errorf("redis: a %T cannot be cleared", client)
+	}
+}
+
+func (c *OfflineCache) scan(ctx context.Context, master *redis.Client, cursor uint64, match string) ([]string, uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	return master.Scan(ctx, cursor, match, scanAtOnce).Result()
+}
+
+// unlink deletes those of the keys that are sessions'. One by one, since they lie in different slots of a cluster.
+func (c *OfflineCache) unlink(ctx context.Context, master *redis.Client, keys []string) error {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	pipe := master.Pipeline()
+	for _, k := range keys {
+		for _, kind := range keyKinds {
+			if strings.HasPrefix(k, kind+"{") {
+				pipe.Unlink(ctx, k)
+			}
+		}
+	}
+	if pipe.Len() == 0 {
+		return nil
+	}
+	_, err := pipe.Exec(ctx)
+	return err
 }
 
 // Read implements offline.Cache.

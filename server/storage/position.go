@@ -76,9 +76,9 @@ func (s Positions) StartSync(ctx context.Context, userID, deviceID string, at []
 }
 
 // SaveCursors implements cursor.Store.
-func (s Positions) SaveCursors(ctx context.Context, users, devices []string, sessions []uuid.UUID, seqs []int64) error {
+func (s Positions) SaveCursors(ctx context.Context, epoch string, users, devices []string, sessions []uuid.UUID, seqs []int64) error {
 	return Fault(s.q.CursorUpsertMany(ctx, s.pool, sqlc.CursorUpsertManyParams{
-		UserIds: users, DeviceIds: devices, SessionIds: sessions, Seqs: seqs}))
+		Epoch: epoch, UserIds: users, DeviceIds: devices, SessionIds: sessions, Seqs: seqs}))
 }
 
 // Seen implements cursor.Limits.

@@ -90,6 +90,38 @@ func TestLeaseIsVoidAfterDrop(t *testing.T) {
 	require.NoError(t, s.drop())
 }
 
+// Clearing takes all sessions of the log's life and voids all leases, and leaves alone whatever else is there.
+func TestClearTakesAllSessionsOfTheLife(t *testing.T) {
+	checkClear(t, testenv.OwnRedis(t, nil).URL())
+}
+
+func checkClear(t *testing.T, url string) {
+	t.Helper()
+	former := newShelf(t, url, 3)
+	require.NoError(t, former.append("", 0, 3))
+	var shelves []*shelf
+	for n := range 200 {
+		s := newShelf(t, url, 3)
+		s.cache = storage.NewOfflineCache(s.client, func() string { return "e:later" }, 500, time.Hour)
+		shelves = append(shelves, s)
+		if n%2 == 0 {
+			require.NoError(t, s.append("", 0, 3))
+		}
+	}
+	_, lease := shelves[1].read(0, 3)
+	require.NotEmpty(t, lease)
+	require.NoError(t, former.client.Set(t.Context(), "other:{x}:e:later", "kept", 0).Err())
+	require.NoError(t, shelves[0].cache.Clear(t.Context()))
+	require.NoError(t, shelves[1].append(lease, 0, 3))
+	for _, s := range shelves {
+		n, _ := s.read(0, 3)
+		require.Zero(t, n)
+	}
+	n, _ := former.read(0, 3)
+	require.Equal(t, 3, n, "of another life")
+	require.Equal(t, "kept", former.client.Get(t.Context(), "other:{x}:e:later").Val())
+}
+
 // Many batches are appended in parts, all of them.
 func TestManyBatchesAreAppendedInParts(t *testing.T) {
 	url, _ := testenv.Redis(t)

@@ -67,6 +67,7 @@ func TestRedisCluster(t *testing.T) {
 	w := newTiers(t, g.URL, 0)
 	require.IsType(t, &redis.ClusterClient{}, w.client)
 	damageAndRead(t, w, 1)
+	checkClear(t, g.URL)
 	ids := manySessions()
 	w.servesAgain(t, ids)
 	for _, p := range g.Servers {

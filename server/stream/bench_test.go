@@ -61,7 +61,7 @@ func fanOut(b *testing.B, codec wire.Codec, n, burst int) {
 	for frames.Load() < 2*int64(n) { // Opened and CaughtUp
 		runtime.Gosched()
 	}
-	w.mgr.Settle()
+	w.mgr.AwaitIdle()
 	body := w.logs[id][0].Body
 	seq := int64(n)
 	b.ReportAllocs()
@@ -75,7 +75,7 @@ func fanOut(b *testing.B, codec wire.Codec, n, burst int) {
 		}
 		w.hub.Publish(entries)
 		delivered += burst * n
-		w.mgr.Settle()
+		w.mgr.AwaitIdle()
 	}
 	b.StopTimer()
 	b.ReportMetric(float64(delivered)/b.Elapsed().Seconds(), "deliveries/s")

@@ -2,9 +2,12 @@ package stream_test
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/require"
 
 	"github.com/parley-im/parley/server/refusal"
@@ -60,6 +63,64 @@ func TestStreamWithoutNumberIsJudgedLater(t *testing.T) {
 	}
 }
 
+// A call that waited long for its number may be one that its device has given up: it does not displace a stream that began
+// meanwhile, and where there is none it is as good as any other.
+func TestLateCallDisplacesNothingNewer(t *testing.T) {
+	late := func(t *testing.T) (*world, *device, *clockwork.FakeClock, chan struct{}) {
+		clock := clockwork.NewFakeClock()
+		w := newWorldAt(t, stream.Config{}, nil, clock)
+		w.number = 20 // the stream's will be 21, however old its call
+		asked, answer := make(chan struct{}), make(chan struct{})
+		w.starts = func(context.Context, []stream.Ask) error {
+			close(asked)
+			<-answer
+			return nil
+		}
+		w.mgr.Started("somebody", "x", 10) // the newest that the node has heard of
+		d := w.subscribe(t, "alice", "a1", stream.Request{})
+		<-asked
+		clock.Advance(3 * time.Second)
+		return w, d, clock, answer
+	}
+	told := func(w *world) []int64 {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return slices.Clone(w.told)
+	}
+	t.Run("a newer one is heard of before", func(t *testing.T) {
+		w, d, _, answer := late(t)
+		w.mgr.Started("alice", "a1", 15)
+		close(answer)
+		require.Equal(t, refusal.Unavailable, reasonOf(<-d.done), "it may come back, should it be alive")
+		require.Empty(t, told(w))
+	})
+	t.Run("a newer one is heard of afterwards", func(t *testing.T) {
+		w, d, clock, answer := late(t)
+		close(answer)
+		d.caughtUp()
+		require.Equal(t, []int64{10}, told(w), "it does not claim to be newer")
+		clock.Advance(4 * time.Second)
+		w.mgr.Settle()
+		require.Equal(t, []int64{10}, told(w))
+		w.mgr.Started("alice", "a1", 15)
+		require.Equal(t, refusal.Unavailable, reasonOf(<-d.done))
+	})
+	t.Run("there is only an older one", func(t *testing.T) {
+		w, d, clock, answer := late(t)
+		w.mgr.Started("alice", "a1", 9)
+		close(answer)
+		d.caughtUp()
+		clock.Advance(5 * time.Second)
+		w.mgr.Settle()
+		require.Equal(t, []int64{10, 21}, told(w))
+		w.mgr.Settle()
+		w.mgr.Started("alice", "a1", 15) // from now on like any other
+		require.Equal(t, []int64{10, 21, 21}, told(w))
+		w.mgr.Started("alice", "a1", 22)
+		require.Equal(t, refusal.StreamDisplaced, reasonOf(<-d.done))
+	})
+}
+
 // A stream that another one on this node displaced before it got its number is not told of: it could end the other one.
 func TestDisplacedStreamIsNotTold(t *testing.T) {
 	w := newWorld(t, stream.Config{})
@@ -79,6 +140,21 @@ func TestDisplacedStreamIsNotTold(t *testing.T) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	require.Equal(t, []int64{2}, w.told)
+}
+
+// A user whose news could not be read is asked to come back, which tells all.
+func TestRecall(t *testing.T) {
+	w := newWorld(t, stream.Config{})
+	called, other := w.subscribe(t, "alice", "a1", stream.Request{}), w.subscribe(t, "bob", "b1", stream.Request{})
+	called.caughtUp()
+	other.caughtUp()
+	w.mgr.Recall("alice")
+	err := <-called.done
+	require.Equal(t, refusal.Unavailable, reasonOf(err))
+	var e *refusal.Error
+	require.ErrorAs(t, err, &e)
+	require.NotEmpty(t, e.Meta["retry_after_ms"])
+	require.True(t, w.mgr.Has("bob", "b1"))
 }
 
 // leaving is a sink whose stream is ended in the moment in which it is taken from its call.

@@ -2,8 +2,8 @@ package stream
 
 import "runtime"
 
-// Settle waits until every live stream has handed all that waits to its sink and sleeps again.
-func (m *Manager) Settle() {
+// AwaitIdle waits until every live stream has handed all that waits to its sink and sleeps again.
+func (m *Manager) AwaitIdle() {
 	m.mu.Lock()
 	live := make([]*Stream, 0, len(m.live))
 	for _, e := range m.live {

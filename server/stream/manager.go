@@ -84,6 +84,7 @@ type Manager struct {
 
 	mu       sync.Mutex
 	live     map[deviceKey]*entry
+	highest  int64 // number of a stream that was heard of, in the log's present life
 	draining bool
 	wg       sync.WaitGroup
 }
@@ -94,6 +95,11 @@ type entry struct {
 	expires time.Time
 	number  int64 // the stream's, 0 before it has one
 	newest  int64 // the highest number heard of the device while the stream had none
+
+	began   time.Time // when the call came
+	known   int64     // the highest number of any stream that was heard of then
+	later   int64     // of a late call, the number that it takes at settles; else 0
+	settles time.Time
 }
 
 // NewManager returns a manager without streams.
@@ -179,7 +185,7 @@ func (m *Manager) register(s *Stream, expires time.Time) error {
 	if older := m.live[key]; older != nil {
 		older.end(errDisplaced)
 	}
-	m.live[key] = &entry{Stream: s, expires: expires}
+	m.live[key] = &entry{Stream: s, expires: expires, began: m.clock.Now(), known: m.highest}
 	m.wg.Add(1)
 	return nil
 }
@@ -193,6 +199,7 @@ func (m *Manager) replace(old, by *Stream) bool {
 		return false
 	}
 	e.Stream, e.number, e.newest = by, 0, 0 // numbers of another life mean nothing
+	e.began, e.known, e.later = m.clock.Now(), m.highest, 0
 	if m.draining {
 		by.end(m.goingDown())
 	}
@@ -237,6 +244,17 @@ func (m *Manager) EndUser(userID string, why refusal.Reason) {
 	m.endWhere(why, func(k deviceKey, _ *entry) bool { return k.userID == userID })
 }
 
+// Recall asks a user's devices here to come back, each after a time of its own: there is news of them that could not be read.
+func (m *Manager) Recall(userID string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for k, e := range m.live {
+		if k.userID == userID {
+			e.end(comeBack(refusal.Unavailable, "What is new could not be read; reconnect and resume.", 0, m.cfg.ReconnectSpread))
+		}
+	}
+}
+
 // EndExpired ends the streams whose token's time is over.
 func (m *Manager) EndExpired() {
 	now := m.clock.Now()
@@ -264,6 +282,7 @@ func (m *Manager) endWhere(why refusal.Reason, match func(deviceKey, *entry) boo
 func (m *Manager) Resync() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.highest = 0
 	for _, e := range m.live {
 		e.end(errEpochChanged)
 	}

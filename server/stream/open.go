@@ -65,10 +65,11 @@ func (s *Stream) open(ctx context.Context, req Request) error {
 	if err != nil {
 		return fmt.Errorf("read positions: %w", err)
 	}
-	if err := s.m.numbered(s, at.Number); err != nil {
+	number, err := s.m.numbered(s, at.Number)
+	if err != nil {
 		return err
 	}
-	s.m.devices.Seen(s.userID, s.deviceID, at.Number)
+	s.m.devices.Seen(s.userID, s.deviceID, number)
 	s.unread = at.unread()
 	s.mu.Lock()
 	s.snapshots.keep(at.Positions, s.userID)

@@ -24,7 +24,7 @@ func serveWorld(t testing.TB, w *world, ln net.Listener, reg *prometheus.Registr
 	log := slog.New(slog.DiscardHandler)
 	key, err := auth.NewAPIKey(strings.Repeat("k", 40))
 	require.NoError(t, err)
-	syncer := &rpc.SyncServer{Streams: w.mgr, Acks: cursor.New(nil, nil, clockwork.NewRealClock(), log), Signals: w.hub, Epoch: w}
+	syncer := &rpc.SyncServer{Streams: w.mgr, Acks: cursor.New(nil, nil, nil, clockwork.NewRealClock(), log), Signals: w.hub, Epoch: w}
 	h, err := rpc.New(rpc.Config{
 		Services: rpc.Services{Relation: parleyv1connect.UnimplementedRelationServiceHandler{},
 			Device:  parleyv1connect.UnimplementedDeviceServiceHandler{},

@@ -50,10 +50,14 @@ type world struct {
 func newWorld(t testing.TB, cfg stream.Config) *world { return newWorldOf(t, cfg, nil) }
 
 func newWorldOf(t testing.TB, cfg stream.Config, metrics *stream.Metrics) *world {
+	return newWorldAt(t, cfg, metrics, clockwork.NewRealClock())
+}
+
+func newWorldAt(t testing.TB, cfg stream.Config, metrics *stream.Metrics, clock clockwork.Clock) *world {
 	w := &world{hub: hub.New(), logs: map[uuid.UUID][]message.Entry{}, members: map[string]map[uuid.UUID]*stream.Position{},
 		cursors: map[string]map[uuid.UUID]int64{}, synced: map[string]bool{}, read: map[uuid.UUID]int64{}}
 	w.mgr = stream.NewManager(cfg, stream.Ports{Hub: w.hub, Starter: w, Sessions: w, Devices: w, Reader: w, States: w, Epoch: w,
-		Clock: clockwork.NewRealClock(), Log: slog.New(slog.DiscardHandler), Metrics: metrics})
+		Clock: clock, Log: slog.New(slog.DiscardHandler), Metrics: metrics})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()

@@ -31,6 +31,7 @@ func clusterCommand() *cobra.Command {
 	cfg := app.Default()
 	cfg.Reflection = true
 	cfg.LogLevel = "warn"
+	cfg.DrainGrace = time.Second // its balancer notices within 100 ms
 	c := cluster{count: 3, revive: 5 * time.Second}
 	cmd := &cobra.Command{
 		Use:   "cluster",
@@ -136,7 +137,7 @@ func (c *cluster) place(ctx context.Context, cfg app.Config) error {
 		}
 		env := append(own[:len(own):len(own)], "PARLEY_LISTEN="+addrs[0], "PARLEY_ADMIN_LISTEN="+addrs[1],
 			"PARLEY_POSTGRES_URL="+cfg.Postgres.URL, "PARLEY_REDIS_URL="+cfg.Redis.URL, "PARLEY_ADMIN_KEY="+cfg.Auth.AdminKey,
-			"PARLEY_SIGNING_KEY="+cfg.Auth.SigningKey, "PARLEY_DATA_DIR="+cfg.DataDir, "PARLEY_LOG_LEVEL="+cfg.LogLevel,
+			"PARLEY_SIGNING_KEY="+cfg.Auth.SigningKey, "PARLEY_DATA_DIR="+cfg.DataDir, "PARLEY_LOG_LEVEL="+cfg.LogLevel, "PARLEY_DRAIN_GRACE="+cfg.DrainGrace.String(),
 			fmt.Sprintf("PARLEY_REFLECTION=%t", cfg.Reflection))
 		c.nodes = append(c.nodes, &clusterNode{number: i + 1, addr: addrs[0], ops: addrs[1], env: env})
 	}

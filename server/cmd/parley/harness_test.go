@@ -166,7 +166,7 @@ type node struct {
 func newNode(t *testing.T) *node {
 	t.Helper()
 	n := &node{addr: freeAddr(t), ops: freeAddr(t)}
-	n.env = []string{"PARLEY_POSTGRES_URL=" + testenv.PostgresURL(t), "PARLEY_ADMIN_KEY=" + testKey, "PARLEY_LISTEN=" + n.addr,
+	n.env = []string{"PARLEY_POSTGRES_URL=" + testenv.PostgresURL(t), "PARLEY_ADMIN_KEY=" + testKey, "PARLEY_LISTEN=" + n.addr, "PARLEY_DRAIN_GRACE=0s",
 		"PARLEY_ADMIN_LISTEN=" + n.ops, "PARLEY_SIGNING_KEY=" + filepath.Join(t.TempDir(), "signing.pem")}
 	return n
 }

@@ -19,6 +19,7 @@ func runCommand() *cobra.Command {
 	cfg := app.Default()
 	cfg.Reflection = true
 	cfg.LogLevel = "warn"
+	cfg.DrainGrace = 0 // nothing balances it
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run a node for development, with its own PostgreSQL and Redis",

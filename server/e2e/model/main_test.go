@@ -59,7 +59,7 @@ const adminKey = "a-key-for-tests-of-no-use-anywhere-else" //nolint:gosec // not
 func run(t *testing.T) *node {
 	t.Helper()
 	cfg := app.Default()
-	cfg.Listen, cfg.AdminListen = "127.0.0.1:0", ""
+	cfg.Listen, cfg.AdminListen, cfg.DrainGrace = "127.0.0.1:0", "", 0
 	cfg.Postgres.URL = testenv.PostgresURL(t)
 	cfg.Auth.AdminKey, cfg.Auth.SigningKey = adminKey, filepath.Join(t.TempDir(), "signing.pem")
 	cfg.Stream.RoamBacklog = roamBacklog

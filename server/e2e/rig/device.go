@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -40,6 +41,8 @@ type Device struct {
 	// Silence, if set before Connect, is how long the stream may be silent before the device gives it up and goes on at
 	// its next address, as SDKs do.
 	Silence time.Duration
+	// Patient, if set before Connect, makes the device come back no earlier than the server asks for, as SDKs do.
+	Patient bool
 	// Arrived, if set before Connect, is told of each entry that is shown, with the device locked.
 	Arrived func(*parleyv1.Message)
 }
@@ -95,10 +98,26 @@ func (d *Device) Connect() {
 			}
 			select {
 			case <-ctx.Done():
-			case <-time.After(20 * time.Millisecond):
+			case <-time.After(d.pause(err)):
 			}
 		}
 	}()
+}
+
+// pause is how long the device waits before it comes back.
+func (d *Device) pause(err error) time.Duration {
+	var refused *connect.Error
+	if d.Patient && errors.As(err, &refused) {
+		for _, detail := range refused.Details() {
+			v, err := detail.Value()
+			if info, ok := v.(*parleyv1.ErrorDetail); ok && err == nil {
+				if ms, err := strconv.Atoi(info.GetMetadata()["retry_after_ms"]); err == nil {
+					return time.Duration(ms) * time.Millisecond
+				}
+			}
+		}
+	}
+	return 20 * time.Millisecond
 }
 
 // Offline closes the stream and waits for its end.

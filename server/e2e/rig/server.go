@@ -88,7 +88,7 @@ func StartOn(t testing.TB, postgres string, env ...string) *Server {
 	s := &Server{t: t, PostgresURL: postgres, RedisURL: redis, URL: "http://" + api, OpsURL: "http://" + ops}
 	s.env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "PARLEY_LISTEN=" + api, "PARLEY_ADMIN_LISTEN=" + ops,
 		"PARLEY_POSTGRES_URL=" + postgres, "PARLEY_REDIS_URL=" + redis, "PARLEY_ADMIN_KEY=" + strings.ReplaceAll(AdminKey, " ", "-"),
-		"PARLEY_SIGNING_KEY=" + filepath.Join(t.TempDir(), "signing.pem"), "PARLEY_LOG_LEVEL=info"}, env...)
+		"PARLEY_SIGNING_KEY=" + filepath.Join(t.TempDir(), "signing.pem"), "PARLEY_LOG_LEVEL=info", "PARLEY_DRAIN_GRACE=0s"}, env...)
 	s.Restart()
 	t.Cleanup(func() {
 		s.Kill()
