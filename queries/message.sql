@@ -22,6 +22,16 @@ INSERT INTO user_to_session (user_id, session_id, role, joined_seq, visible_seq)
 SELECT u.user_id, m.session_id, 1, 1, 1
 FROM made m CROSS JOIN LATERAL (VALUES (m.direct_low), (m.direct_high)) AS u (user_id);
 
+-- name: SessionDropUnused :exec
+-- Takes those of the direct sessions that SessionEnsureDirect made just now, at the same time, back which took no message:
+-- a refused send leaves nothing. Nobody else has seen them.
+WITH unused AS (
+    DELETE FROM session WHERE session_id = ANY (@session_ids::uuid[]) AND kind = 1 AND last_seq = 0
+        AND created_at = @now::timestamptz
+    RETURNING session_id
+)
+DELETE FROM user_to_session m USING unused u WHERE m.session_id = u.session_id;
+
 -- name: MessageAppendBatch :one
 -- The batch append: parley_append of the schema says what goes in and out. One row.
 SELECT a.verdicts::integer[] AS verdicts, a.seqs::bigint[] AS seqs, a.created_ats::timestamptz[] AS created_ats

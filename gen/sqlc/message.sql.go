@@ -264,6 +264,27 @@ func (q *Queries) SessionBump(ctx context.Context, db DBTX, sessionID uuid.UUID)
 	return i, err
 }
 
+const SessionDropUnused = `-- name: SessionDropUnused :exec
+WITH unused AS (
+    DELETE FROM session WHERE session_id = ANY ($1::uuid[]) AND kind = 1 AND last_seq = 0
+        AND created_at = $2::timestamptz
+    RETURNING session_id
+)
+DELETE FROM user_to_session m USING unused u WHERE m.session_id = u.session_id
+`
+
+type SessionDropUnusedParams struct {
+	SessionIds []uuid.UUID
+	Now        time.Time
+}
+
+// Takes those of the direct sessions that SessionEnsureDirect made just now, at the same time, back which took no message:
+// a refused send leaves nothing. Nobody else has seen them.
+func (q *Queries) SessionDropUnused(ctx context.Context, db DBTX, arg SessionDropUnusedParams) error {
+	_, err := db.Exec(ctx, SessionDropUnused, arg.SessionIds, arg.Now)
+	return err
+}
+
 const SessionEnsureDirect = `-- name: SessionEnsureDirect :exec
 
 WITH wanted AS (

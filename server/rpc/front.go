@@ -29,7 +29,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx := context.WithValue(r.Context(), callKey{}, c)
 	r = r.WithContext(ctx)
 	// Reflection, where it is on, is a conversation and not one request.
-	if r.Body != nil && r.Body != http.NoBody && !strings.HasPrefix(r.URL.Path, "/grpc.reflection.") {
+	if r.Body != nil && (r.Body != http.NoBody || enveloped(r)) && !strings.HasPrefix(r.URL.Path, "/grpc.reflection.") {
 		r.Body = newBody(r, c, f.timeout)
 	}
 	defer func() {

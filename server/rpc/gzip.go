@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"compress/gzip"
+	"errors"
 	"io"
 
 	"connectrpc.com/connect"
@@ -31,18 +32,24 @@ func compression() connect.HandlerOption {
 func newGzip() connect.Compressor     { return gzip.NewWriter(io.Discard) }
 func newGunzip() connect.Decompressor { return &gunzip{} }
 
-// gunzip unpacks at most MaxRequestBytes, so that a small request cannot become a large one.
+// gunzip unpacks at most MaxRequestBytes, so that a small request cannot become a large one. What it cannot unpack it
+// refuses when it is read, since only an error of Read keeps its detail.
 type gunzip struct {
 	r    gzip.Reader
 	left int64
+	bad  bool // the stream has no gzip header
 }
 
 func (g *gunzip) Reset(r io.Reader) error {
 	g.left = MaxRequestBytes
-	return g.r.Reset(r)
+	g.bad = g.r.Reset(r) != nil
+	return nil
 }
 
 func (g *gunzip) Read(p []byte) (int, error) {
+	if g.bad {
+		return 0, refusedAs(undecodable).wireError()
+	}
 	if g.left < 0 {
 		return 0, refusedAs(tooLarge).wireError()
 	}
@@ -51,7 +58,10 @@ func (g *gunzip) Read(p []byte) (int, error) {
 	if g.left < 0 {
 		return n - 1, refusedAs(tooLarge).wireError()
 	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return n, refusedAs(undecodable).wireError()
+	}
 	return n, err
 }
 
-func (g *gunzip) Close() error { return g.r.Close() }
+func (g *gunzip) Close() error { return nil } // nothing to free; a reader that never had a header cannot be closed

@@ -77,6 +77,42 @@ func TestUndecodable(t *testing.T) {
 	})
 }
 
+// What is framed or compressed wrongly is the caller's mistake, with a reason, whatever the protocol.
+func TestMisframed(t *testing.T) {
+	url := serve(t, (&fakes{send: sent}).config(t))
+	for name, c := range map[string]struct{ prefix, encoding string }{
+		"no message":          {"", ""},
+		"half a prefix":       {"\x00\x00", ""},
+		"cut short":           {"\x00\x00\x00\x00\x09\x0a", ""},
+		"two messages":        {"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", ""},
+		"unknown flags":       {"\x40\x00\x00\x00\x00", ""},
+		"compressed, but how": {"\x01\x00\x00\x00\x01x", ""},
+		"not compressed":      {"\x01\x00\x00\x00\x01x", "gzip"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+sendPath, strings.NewReader(c.prefix))
+			require.NoError(t, err)
+			req.Header.Set("Content-Type", "application/grpc")
+			req.Header.Set("Authorization", "Bearer "+aliceToken)
+			if c.encoding != "" {
+				req.Header.Set("Grpc-Encoding", c.encoding)
+			}
+			res, err := h2c(t).Do(req)
+			require.NoError(t, err)
+			defer res.Body.Close()
+			_, err = io.Copy(io.Discard, res.Body)
+			require.NoError(t, err)
+			status := res.Trailer.Get("Grpc-Status") + res.Header.Get("Grpc-Status")
+			require.Equal(t, "3", status)
+			require.NotEmpty(t, res.Trailer.Get("Grpc-Status-Details-Bin")+res.Header.Get("Grpc-Status-Details-Bin"))
+		})
+	}
+	status, answer := post(t, url+sendPath, "application/json", "not compressed", "Authorization", "Bearer "+aliceToken,
+		"Content-Encoding", "gzip")
+	require.Equal(t, http.StatusBadRequest, status)
+	require.Contains(t, answer, "ERROR_REASON_INVALID_FIELD")
+}
+
 // A request of exactly MaxRequestBytes passes, one byte more does not, whatever the protocol.
 func TestRequestSize(t *testing.T) {
 	var got int

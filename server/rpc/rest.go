@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/vanguard"
@@ -29,8 +30,18 @@ func newREST(services map[string]http.Handler) (http.Handler, error) {
 		return nil, fmt.Errorf("rpc: REST paths: %w", err)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		transcoder.ServeHTTP(&restWriter{ResponseWriter: w, call: callFrom(r.Context())}, r)
+		transcoder.ServeHTTP(&restWriter{ResponseWriter: w, call: callFrom(r.Context())}, escaped(r))
 	}), nil
+}
+
+// escaped returns the request with its path as it came: the transcoder splits the path that it is given and decodes each
+// part, so a decoded one would be decoded twice, and an id with a slash or a percent sign would become another. No path
+// has a verb behind a colon, so a colon belongs to an id.
+func escaped(r *http.Request) *http.Request {
+	out, u := *r, *r.URL
+	u.Path, u.RawPath = strings.ReplaceAll(u.EscapedPath(), ":", "%3A"), ""
+	out.URL = &u
+	return &out
 }
 
 // restWriter replaces the errors that the transcoder makes itself, of requests that it cannot turn into messages: their

@@ -41,6 +41,12 @@ func TestREST(t *testing.T) {
 	require.JSONEq(t, `{"seq":"3"}`, answer)
 	require.Equal(t, "bob", got.GetPeerUserId())
 
+	for path, user := range map[string]string{"did:web:bob": "did:web:bob", "a%2Fb": "a/b", "50%2541": "50%41", "%C3%A9": "é"} {
+		status, answer = post(t, url+"/v1/users/"+path+"/messages", "application/json", body, token...)
+		require.Equal(t, http.StatusOK, status, answer)
+		require.Equal(t, user, got.GetPeerUserId())
+	}
+
 	status, answer = do(t, http.MethodGet, url+"/v1/unread?session_ids="+id+"&session_ids="+id, "", "", token...)
 	require.Equal(t, http.StatusOK, status, answer)
 	require.JSONEq(t, `{"total":"2"}`, answer)

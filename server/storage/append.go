@@ -61,10 +61,13 @@ func (s *Messages) Append(ctx context.Context, drafts []message.Draft, now time.
 
 func (s *Messages) appendOnce(ctx context.Context, drafts []message.Draft, now time.Time) ([]committer.Outcome, error) {
 	var batch pipeline
-	s.queueEnsure(ctx, &batch, drafts, now)
+	made := s.queueEnsure(ctx, &batch, drafts, now)
 	order := bySession(drafts)
 	_, queued := s.q.MessageAppendBatch(ctx, &batch, appendParams(drafts, order, now))
 	batch.queued(queued)
+	if len(made) > 0 {
+		batch.queued(s.q.SessionDropUnused(ctx, &batch, sqlc.SessionDropUnusedParams{SessionIds: made, Now: now}))
+	}
 
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
@@ -72,13 +75,16 @@ func (s *Messages) appendOnce(ctx context.Context, drafts []message.Draft, now t
 	}
 	defer conn.Release()
 	br := conn.SendBatch(ctx, &batch.Batch)
-	for range batch.Len() - 1 {
+	if len(made) > 0 {
 		if _, err := br.Exec(); err != nil {
 			return nil, errors.Join(err, br.Close())
 		}
 	}
 	var answer sqlc.MessageAppendBatchRow
 	err = br.QueryRow().Scan(&answer.Verdicts, &answer.Seqs, &answer.CreatedAts)
+	if err == nil && len(made) > 0 {
+		_, err = br.Exec()
+	}
 	// Close reads up to the sync: only without an error there is the transaction committed.
 	if err := errors.Join(err, br.Close()); err != nil {
 		return nil, err
@@ -96,9 +102,8 @@ func (s *Messages) appendOnce(ctx context.Context, drafts []message.Draft, now t
 	return out, nil
 }
 
-// queueEnsure queues the making of direct sessions that are not known to exist.
-func (s *Messages) queueEnsure(ctx context.Context, batch *pipeline, drafts []message.Draft, now time.Time) {
-	var ids []uuid.UUID
+// queueEnsure queues the making of direct sessions that are not known to exist, and returns their ids.
+func (s *Messages) queueEnsure(ctx context.Context, batch *pipeline, drafts []message.Draft, now time.Time) (ids []uuid.UUID) {
 	var lows, highs []string
 	for _, d := range drafts {
 		if d.Peer == "" || s.direct.Contains(d.SessionID) {
@@ -111,6 +116,7 @@ func (s *Messages) queueEnsure(ctx context.Context, batch *pipeline, drafts []me
 		batch.queued(s.q.SessionEnsureDirect(ctx, batch, sqlc.SessionEnsureDirectParams{
 			SessionIds: ids, Lows: lows, Highs: highs, Now: now}))
 	}
+	return ids
 }
 
 // bySession returns the places of drafts in the order in which they go to PostgreSQL: by session id, which is the order of

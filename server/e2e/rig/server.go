@@ -197,7 +197,10 @@ func (s *Server) Token(user, device string) string {
 }
 
 // Metric returns the sum of a metric's samples.
-func (s *Server) Metric(name string) (sum float64) {
+func (s *Server) Metric(name string) float64 { return s.MetricWith(name, "") }
+
+// MetricWith returns the sum of those samples of a metric that have a label, given as name="value"; empty takes all.
+func (s *Server) MetricWith(name, label string) (sum float64) {
 	res, err := http.Get(s.OpsURL + "/metrics") //nolint:noctx // local
 	require.NoError(s.t, err)
 	defer func() { _ = res.Body.Close() }()
@@ -205,7 +208,7 @@ func (s *Server) Metric(name string) (sum float64) {
 	_, err = b.ReadFrom(res.Body)
 	require.NoError(s.t, err)
 	for line := range strings.Lines(b.String()) {
-		if strings.HasPrefix(line, name+" ") || strings.HasPrefix(line, name+"{") {
+		if (strings.HasPrefix(line, name+" ") || strings.HasPrefix(line, name+"{")) && strings.Contains(line, label) {
 			var v float64
 			if _, err := fmt.Sscanf(line[strings.LastIndex(line, " ")+1:], "%g", &v); err == nil {
 				sum += v
