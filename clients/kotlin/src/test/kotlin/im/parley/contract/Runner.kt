@@ -40,23 +40,24 @@ public fun main(args: Array<String>) {
     val stores = File(args[0])
     val devices = ConcurrentHashMap<String, Worked>()
     val out = System.out.bufferedWriter()
-    fun answer(id: Any?, how: String, what: Any?) = synchronized(out) {
+    fun answer(id: Long, how: String, what: Any?) = synchronized(out) {
         out.appendLine(json.toJson(mapOf("id" to id, how to what)))
         out.flush()
     }
     runBlocking(Dispatchers.Default) {
         for (line in generateSequence(::readLine)) {
             val call = json.fromJson(line) as Map<*, *>
+            val id = (call["id"] as Double).toLong()
             launch {
                 try {
                     val device = devices.getOrPut(call["device"] as String) { Worked(stores) }
-                    answer(call["id"], "ok", device.work(call["do"] as String, Args(call["with"] as? Map<*, *> ?: emptyMap<Any, Any>())))
+                    answer(id, "ok", device.work(call["do"] as String, Args(call["with"] as? Map<*, *> ?: emptyMap<Any, Any>())))
                 } catch (e: CancellationException) {
                     throw e
                 } catch (e: ParleyException) {
-                    answer(call["id"], "refused", mapOf("reason" to e.reason.name, "message" to e.message.orEmpty()))
+                    answer(id, "refused", mapOf("reason" to e.reason.name, "message" to e.message.orEmpty()))
                 } catch (e: Exception) {
-                    answer(call["id"], "failed", e.stackTraceToString())
+                    answer(id, "failed", e.stackTraceToString())
                 }
             }
         }

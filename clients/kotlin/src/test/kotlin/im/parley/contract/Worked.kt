@@ -5,7 +5,6 @@ import im.parley.client.FileStore
 import im.parley.client.MemberRole
 import im.parley.client.OwnSettings
 import im.parley.client.ParleyClient
-import im.parley.client.ParleyException
 import im.parley.client.Protocol
 import im.parley.client.Recorder
 import im.parley.client.RelationKind
