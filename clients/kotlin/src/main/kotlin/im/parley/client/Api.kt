@@ -4,10 +4,13 @@ import com.connectrpc.Headers
 import com.connectrpc.ResponseMessage
 import im.parley.v1.SubscribeRequest
 import im.parley.v1.SubscribeResponse
+import im.parley.v1.listRelationsRequest
 import im.parley.v1.listSessionsRequest
 import kotlinx.coroutines.CancellationException
 import kotlinx.coroutines.flow.Flow
 import kotlinx.coroutines.flow.flow
+import im.parley.v1.Relation as PbRelation
+import im.parley.v1.RelationKind as PbRelationKind
 import im.parley.v1.Session as PbSession
 
 /** The server as this device sees it: calls carry the token, are bounded, and throw [ParleyException]s only. */
@@ -67,6 +70,21 @@ internal class Api(private val services: Services, val credential: Credential) {
             }
             val page = call { sessions.listSessions(request, it) }
             addAll(page.sessionsList)
+            token = page.nextPageToken
+        } while (token.isNotEmpty())
+    }
+
+    /** All pages of the user's relations of a kind. */
+    suspend fun listRelations(of: PbRelationKind): List<PbRelation> = buildList {
+        var token = ""
+        do {
+            val request = listRelationsRequest {
+                kind = of
+                limit = 500
+                pageToken = token
+            }
+            val page = call { relations.listRelations(request, it) }
+            addAll(page.relationsList)
             token = page.nextPageToken
         } while (token.isNotEmpty())
     }

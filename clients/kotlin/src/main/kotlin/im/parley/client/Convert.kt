@@ -18,10 +18,13 @@ import im.parley.v1.sessionChange
 import im.parley.v1.text
 import kotlin.time.Instant
 import im.parley.v1.Content as PbContent
+import im.parley.v1.Device as PbDevice
+import im.parley.v1.DevicePlatform as PbPlatform
 import im.parley.v1.Member as PbMember
 import im.parley.v1.MemberRole as PbRole
 import im.parley.v1.Message as PbMessage
 import im.parley.v1.MessageType as PbType
+import im.parley.v1.Presence as PbPresence
 import im.parley.v1.Relation as PbRelation
 import im.parley.v1.RelationKind as PbRelationKind
 import im.parley.v1.Session as PbSession
@@ -54,6 +57,17 @@ private val relations = mapOf(
     PbRelationKind.RELATION_KIND_REQUEST_RECEIVED to RelationKind.REQUEST_RECEIVED,
     PbRelationKind.RELATION_KIND_BLOCKED to RelationKind.BLOCKED,
 )
+
+private val pbRelations = relations.entries.associate { (pb, own) -> own to pb }
+
+private val platforms = mapOf(
+    PbPlatform.DEVICE_PLATFORM_WEB to DevicePlatform.WEB,
+    PbPlatform.DEVICE_PLATFORM_ANDROID to DevicePlatform.ANDROID,
+    PbPlatform.DEVICE_PLATFORM_IOS to DevicePlatform.IOS,
+    PbPlatform.DEVICE_PLATFORM_DESKTOP to DevicePlatform.DESKTOP,
+    PbPlatform.DEVICE_PLATFORM_BOT to DevicePlatform.BOT,
+)
+private val pbPlatforms = platforms.entries.associate { (pb, own) -> own to pb }
 
 internal fun MemberRole?.toPb(): PbRole = when (this) {
     MemberRole.OWNER -> PbRole.MEMBER_ROLE_OWNER
@@ -234,6 +248,23 @@ private fun SessionInfo.ownPart(): Membership {
 internal fun PbMember.toMember(): Member = Member(userId, displayName, role.toRole(), readSeq, isMuted)
 
 internal fun PbRelation.toRelation(): Relation = Relation(userId, relations[kind] ?: RelationKind.NONE)
+
+/** The kind as the server has it; [RelationKind.NONE] is none that can be listed. */
+internal fun RelationKind.toPb(): PbRelationKind = pbRelations[this] ?: PbRelationKind.RELATION_KIND_UNSPECIFIED
+
+internal fun DevicePlatform.toPb(): PbPlatform = pbPlatforms[this] ?: PbPlatform.DEVICE_PLATFORM_UNSPECIFIED
+
+internal fun PbDevice.toDevice(): Device = Device(
+    deviceId = deviceId,
+    platform = platforms[platform] ?: DevicePlatform.UNKNOWN,
+    displayName = displayName,
+    createdAt = createdAt.toInstant(),
+    lastSeenAt = if (hasLastSeenAt()) lastSeenAt.toInstant() else null,
+    isCurrent = isCurrent,
+)
+
+internal fun PbPresence.toPresence(): Presence =
+    Presence(userId, isOnline, deviceIdsList.toList(), if (hasLastSeenAt()) lastSeenAt.toInstant() else null)
 
 internal fun ResyncReason.toReset(): ResetReason = when (this) {
     ResyncReason.RESYNC_REASON_EPOCH_CHANGED -> ResetReason.EPOCH_CHANGED

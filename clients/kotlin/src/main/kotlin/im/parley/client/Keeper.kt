@@ -28,6 +28,11 @@ internal class Keeper(private val store: Store?, private val failed: (ParleyExce
         if (change != nothing) run { it.write(change) }
     }
 
+    /** Returns when all that was to be written so far is. */
+    suspend fun idle() {
+        turn.withLock { }
+    }
+
     suspend fun close() {
         run { it.close() }
     }

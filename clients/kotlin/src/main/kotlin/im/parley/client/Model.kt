@@ -262,6 +262,43 @@ public enum class RelationKind { NONE, FRIEND, REQUESTED, REQUEST_RECEIVED, BLOC
 public data class Relation(val userId: String, val kind: RelationKind)
 
 /**
+ * Whether a user is online. A hint: right within seconds, and it orders nothing.
+ *
+ * @property userId the user
+ * @property isOnline on at least one device
+ * @property deviceIds devices that are online; only the user's own are told
+ * @property lastSeenAt when the user was last online; null while online, and where it is not known
+ */
+public data class Presence(
+    val userId: String,
+    val isOnline: Boolean,
+    val deviceIds: List<String> = emptyList(),
+    val lastSeenAt: Instant? = null,
+)
+
+/** What a device runs on; [UNKNOWN] where it never said. */
+public enum class DevicePlatform { WEB, ANDROID, IOS, DESKTOP, BOT, UNKNOWN }
+
+/**
+ * A device of the user.
+ *
+ * @property deviceId unique for the user
+ * @property platform what it runs on
+ * @property displayName name to show; may be empty
+ * @property createdAt when it was first known
+ * @property lastSeenAt when it was last in touch; null if it never was
+ * @property isCurrent it is the device of this client
+ */
+public data class Device(
+    val deviceId: String,
+    val platform: DevicePlatform,
+    val displayName: String,
+    val createdAt: Instant,
+    val lastSeenAt: Instant?,
+    val isCurrent: Boolean,
+)
+
+/**
  * What a settings change of a group can hold; null leaves a setting as it is.
  *
  * @property title at most 255 bytes
@@ -344,6 +381,13 @@ public data class StateEvent(val sessionId: String, val readSeq: Long, val unrea
  * @property relation as it is now
  */
 public data class RelationEvent(val relation: Relation) : ClientEvent
+
+/**
+ * Somebody who is watched came online or went.
+ *
+ * @property presence as it is now
+ */
+public data class PresenceEvent(val presence: Presence) : ClientEvent
 
 /**
  * Somebody began or stopped typing.

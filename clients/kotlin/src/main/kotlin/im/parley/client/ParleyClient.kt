@@ -1,9 +1,14 @@
 package im.parley.client
 
 import im.parley.v1.Event
+import im.parley.v1.ListDevicesRequest
 import im.parley.v1.SubscribeRequest
+import im.parley.v1.blockUserRequest
 import im.parley.v1.createSessionRequest
 import im.parley.v1.group
+import im.parley.v1.registerDeviceRequest
+import im.parley.v1.revokeDeviceRequest
+import im.parley.v1.unblockUserRequest
 import kotlinx.coroutines.CoroutineDispatcher
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Dispatchers
@@ -104,6 +109,7 @@ public class ParleyClient internal constructor(
         Sync(scope, clock, api, keeper, bus, Limits(options.windowSize, options.storeSize, options.maxBacklog))
     private val outbox = Outbox(scope, api, options.reconnect, OutboxEnd())
     private val stream = Subscription(api, options.reconnect, StreamEnd())
+    private val watch = PresenceWatch(scope, api, bus)
     private val parts = Parts(loop, scope, clock, api, sync, outbox, keeper)
     private val known = ConcurrentHashMap<String, Session>()
     private val connectionNow = MutableStateFlow<Connection>(Connection.Offline())
@@ -122,6 +128,8 @@ public class ParleyClient internal constructor(
         sync.fresh = options.fresh
         sync.onReset = outbox::reopen
         sync.onMessage = outbox::seen
+        sync.onPresence = watch::take
+        sync.onPeople = watch::peopleChanged
         scope.coroutineContext.job.invokeOnCompletion { services.close() }
     }
 
@@ -222,6 +230,64 @@ public class ParleyClient internal constructor(
             session(sync.describe(response.session).id)
         }
 
+    /**
+     * Returns when everything so far is in the store: what was shown, what waits to be sent, what was marked as read. From
+     * then on the process may end without losing it. Without a store, or after it failed, it returns at once.
+     */
+    public suspend fun stored(): Unit = withContext(loop) {
+        yield() // what was handed over before is on its way to the store
+        sync.write()
+        keeper.idle()
+    }
+
+    /**
+     * Whether a user is online, for those named by [watchPresence]; null while that is not known, and for those who may not
+     * be seen. While the client is not live it is what was known last.
+     */
+    public fun presence(userId: String): StateFlow<Presence?> = watch.of(userId).asStateFlow()
+
+    /** Sets whose presence is wanted, in place of whose was: at most 200 users; what is beyond is left out. */
+    public suspend fun watchPresence(userIds: List<String>): Unit = withContext(loop) { watch.watch(userIds) }
+
+    /** The user's devices, this one among them. */
+    public suspend fun devices(): List<Device> = withContext(loop) {
+        api.call { devices.listDevices(ListDevicesRequest.getDefaultInstance(), it) }.devicesList.map { it.toDevice() }
+    }
+
+    /** Gives this device a name that the user's list of devices shows, and says what it runs on. */
+    public suspend fun nameDevice(displayName: String, platform: DevicePlatform = DevicePlatform.ANDROID): Device =
+        withContext(loop) {
+            val request = registerDeviceRequest {
+                this.displayName = displayName
+                this.platform = platform.toPb()
+            }
+            api.call { devices.registerDevice(request, it) }.device.toDevice()
+        }
+
+    /** Shuts a device of the user out for good: its stream ends and its tokens are refused. */
+    public suspend fun revokeDevice(deviceId: String) {
+        withContext(loop) { api.call { devices.revokeDevice(revokeDeviceRequest { this.deviceId = deviceId }, it) } }
+    }
+
+    /**
+     * The user's relations of a kind; what changes later comes as [RelationEvent]s.
+     *
+     * @param kind any but [RelationKind.NONE], of which there are none
+     */
+    public suspend fun relations(kind: RelationKind): List<Relation> = withContext(loop) {
+        if (kind == RelationKind.NONE) emptyList() else api.listRelations(kind.toPb()).map { it.toRelation() }
+    }
+
+    /** Blocks a user: nobody of the two can send to the other directly any more. */
+    public suspend fun block(userId: String) {
+        withContext(loop) { api.call { relations.blockUser(blockUserRequest { this.userId = userId }, it) } }
+    }
+
+    /** Takes a block back. */
+    public suspend fun unblock(userId: String) {
+        withContext(loop) { api.call { relations.unblockUser(unblockUserRequest { this.userId = userId }, it) } }
+    }
+
     private suspend fun run() {
         val self = currentJob()
         var end: Connection = Connection.Offline()
@@ -294,11 +360,13 @@ public class ParleyClient internal constructor(
         sync.reads.isOpen = true
         sending?.cancel()
         sending = inRun?.launch { outbox.run() }
+        watch.opened()
     }
 
     private fun pauseSending() {
         sending?.cancel()
         sending = null
+        watch.closed()
         sync.acks.isOpen = false
         sync.reads.isOpen = false
     }
@@ -309,6 +377,7 @@ public class ParleyClient internal constructor(
             if (sync.identify(me)) {
                 outbox.clear()
                 known.clear()
+                watch.clear()
                 sync.fresh = options.fresh
             }
             meNow.value = me

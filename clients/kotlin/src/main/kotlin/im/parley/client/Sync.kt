@@ -19,6 +19,7 @@ import kotlinx.coroutines.flow.MutableStateFlow
 import kotlinx.coroutines.launch
 import java.util.concurrent.ConcurrentHashMap
 import im.parley.v1.Message as PbMessage
+import im.parley.v1.Presence as PbPresence
 import im.parley.v1.Session as PbSession
 import im.parley.v1.SignalEvent as PbSignalEvent
 import im.parley.v1.StateEvent as PbStateEvent
@@ -72,6 +73,12 @@ internal class Sync(
 
     /** Called for each message that was taken into a session's log, for those that wait for their own. */
     var onMessage: (Message) -> Unit = {}
+
+    /** Called with what the stream tells of those who are watched. */
+    var onPresence: (PbPresence) -> Unit = {}
+
+    /** Called when others may have come into sight: a new session, a member, a relation. */
+    var onPeople: () -> Unit = {}
 
     /** Called when a session's log begins anew. */
     var onReset: (String) -> Unit = {}
@@ -184,7 +191,11 @@ internal class Sync(
             }
             Event.KindCase.STATE -> state(event.state)
             Event.KindCase.SESSION -> if (event.session.hasSession()) describe(event.session.session)
-            Event.KindCase.RELATION -> bus.publish(RelationEvent(event.relation.relation.toRelation()))
+            Event.KindCase.RELATION -> {
+                bus.publish(RelationEvent(event.relation.relation.toRelation()))
+                onPeople()
+            }
+            Event.KindCase.PRESENCE -> onPresence(event.presence.presence)
             Event.KindCase.SIGNAL -> signalled(event.signal)
             Event.KindCase.RESYNC -> resync(event.resync)
             Event.KindCase.CAUGHT_UP -> {
@@ -259,6 +270,7 @@ internal class Sync(
             val m = piece.message ?: continue
             onMessage(m)
             val c = m.content
+            if (c is MemberChangeContent) onPeople()
             if (c is MemberChangeContent && s.membersLoaded) running?.launch { attempt { loadMembers(s) } }
             if (c is MemberChangeContent || c is SessionChangeContent || (c is RecallContent && !s.countsExactly)) stale(s.id)
         }
@@ -342,6 +354,7 @@ internal class Sync(
     /** Takes a description of a session. */
     fun describe(session: PbSession): SessionState {
         val s = session(session.sessionId)
+        if (s.snapshot == null) onPeople()
         learn(s, session, s.beginsAtHead)
         s.publish()
         s.info.value?.let { bus.publish(SessionEvent(it)) }

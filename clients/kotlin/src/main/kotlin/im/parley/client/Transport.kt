@@ -6,6 +6,7 @@ import com.connectrpc.Codec
 import com.connectrpc.ConnectErrorDetail
 import com.connectrpc.ErrorDetailParser
 import com.connectrpc.ProtocolClientConfig
+import com.connectrpc.ProtocolClientInterface
 import com.connectrpc.SerializationStrategy
 import com.connectrpc.impl.ProtocolClient
 import com.connectrpc.okhttp.ConnectOkHttpClient
@@ -17,8 +18,14 @@ import com.google.protobuf.InvalidProtocolBufferException
 import com.google.protobuf.MessageLite
 import com.google.protobuf.Parser
 import com.google.protobuf.WireFormat
+import im.parley.v1.DeviceServiceClient
+import im.parley.v1.DeviceServiceClientInterface
 import im.parley.v1.MessageServiceClient
 import im.parley.v1.MessageServiceClientInterface
+import im.parley.v1.PresenceServiceClient
+import im.parley.v1.PresenceServiceClientInterface
+import im.parley.v1.RelationServiceClient
+import im.parley.v1.RelationServiceClientInterface
 import im.parley.v1.SessionServiceClient
 import im.parley.v1.SessionServiceClientInterface
 import im.parley.v1.StateServiceClient
@@ -53,12 +60,27 @@ internal class Services(
     val sessions: SessionServiceClientInterface,
     val states: StateServiceClientInterface,
     val sync: SyncServiceClientInterface,
-    private val onClose: () -> Unit = {},
+    val devices: DeviceServiceClientInterface,
+    val relations: RelationServiceClientInterface,
+    val presence: PresenceServiceClientInterface,
+    private val onClose: () -> Unit,
 ) {
     /** Lets go of threads and connections. */
     fun close() = onClose()
 
     companion object {
+        /** The services over a client of the protocol. */
+        fun of(client: ProtocolClientInterface, onClose: () -> Unit = {}): Services = Services(
+            MessageServiceClient(client),
+            SessionServiceClient(client),
+            StateServiceClient(client),
+            SyncServiceClient(client),
+            DeviceServiceClient(client),
+            RelationServiceClient(client),
+            PresenceServiceClient(client),
+            onClose,
+        )
+
         /** The services over OkHttp: over [given], or over a client of its own. */
         fun over(baseUrl: String, protocol: Protocol, given: OkHttpClient?): Services {
             val builder = given?.newBuilder() ?: OkHttpClient.Builder().dispatcher(Dispatcher().apply { maxRequestsPerHost = 64 })
@@ -73,13 +95,7 @@ internal class Services(
                 ioCoroutineContext = Dispatchers.IO,
                 timeoutOracle = simpleTimeouts(unaryTimeout = callTimeout, streamTimeout = null),
             )
-            val client = ProtocolClient(ConnectOkHttpClient(http), config)
-            return Services(
-                MessageServiceClient(client),
-                SessionServiceClient(client),
-                StateServiceClient(client),
-                SyncServiceClient(client),
-            ) {
+            return of(ProtocolClient(ConnectOkHttpClient(http), config)) {
                 if (given == null) {
                     http.dispatcher.executorService.shutdown()
                     http.connectionPool.evictAll()

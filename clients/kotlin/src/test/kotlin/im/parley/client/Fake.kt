@@ -21,17 +21,15 @@ import im.parley.v1.ListMessagesResponse
 import im.parley.v1.ListSessionsResponse
 import im.parley.v1.MarkReadResponse
 import im.parley.v1.Membership
-import im.parley.v1.MessageServiceClient
 import im.parley.v1.Opened
 import im.parley.v1.SendMessageRequest
 import im.parley.v1.SendMessageResponse
 import im.parley.v1.Session
 import im.parley.v1.SessionKind
-import im.parley.v1.SessionServiceClient
-import im.parley.v1.StateServiceClient
 import im.parley.v1.SubscribeRequest
 import im.parley.v1.SubscribeResponse
-import im.parley.v1.SyncServiceClient
+import im.parley.v1.WatchPresenceRequest
+import im.parley.v1.WatchPresenceResponse
 import kotlinx.coroutines.CompletableDeferred
 import kotlinx.coroutines.Deferred
 import kotlinx.coroutines.channels.Channel
@@ -41,6 +39,7 @@ import java.util.Base64
 import im.parley.v1.ErrorReason as PbReason
 import im.parley.v1.Message as PbMessage
 import im.parley.v1.MessageType as PbType
+import im.parley.v1.Presence as PbPresence
 
 const val GROUP = "11111111-1111-4111-8111-111111111111"
 
@@ -54,6 +53,8 @@ fun refusal(reason: PbReason, code: Code = Code.UNAVAILABLE): ConnectException {
     val detail = ErrorDetail.newBuilder().setReason(reason).build().toByteArray().toByteString()
     return ConnectException(code, reason.name).withErrorDetails(LiteStrategy.errorDetailParser(), listOf(ConnectErrorDetail("parley.v1.ErrorDetail", detail)))
 }
+
+fun presenceOf(user: String): PbPresence = PbPresence.newBuilder().setUserId(user).setIsOnline(true).build()
 
 /** A server in memory that holds one group, whose streams a test drives by hand. */
 class Fake : ProtocolClientInterface {
@@ -73,7 +74,11 @@ class Fake : ProtocolClientInterface {
 
     val stream: FakeStream get() = streams.last()
 
-    internal fun services() = Services(MessageServiceClient(this), SessionServiceClient(this), StateServiceClient(this), SyncServiceClient(this))
+    internal fun services() = Services.of(this)
+
+    /** Who may be seen, and is online. */
+    val online = HashSet<String>()
+    val watched = ArrayList<List<String>>()
 
     fun add(sender: String, body: String, id: String = "m${log.size + 1}"): PbMessage {
         val m = PbMessage.newBuilder().setSessionId(GROUP).setSeq(log.size + 1L).setMessageId(id).setSenderId(sender)
@@ -107,6 +112,10 @@ class Fake : ProtocolClientInterface {
                 "GetSession" -> GetSessionResponse.newBuilder().setSession(session()).build()
                 "SendMessage" -> send(request as SendMessageRequest)
                 "Ack" -> AckResponse.getDefaultInstance().also { acks += request as AckRequest }
+                "WatchPresence" -> {
+                    val ids = (request as WatchPresenceRequest).userIdsList.toList().also { watched += it }
+                    WatchPresenceResponse.newBuilder().addAllPresences(ids.filter { it in online }.map(::presenceOf)).build()
+                }
                 "MarkRead" -> MarkReadResponse.getDefaultInstance()
                 "ListMessages" -> {
                     val after = (request as ListMessagesRequest).afterSeq

@@ -1,0 +1,132 @@
+package contract
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/parley-im/parley/server/dev/testenv"
+	"github.com/parley-im/parley/server/e2e/rig"
+)
+
+func TestMain(m *testing.M) {
+	testenv.AtEnd(rig.RemoveBinary)
+	testenv.Main(m)
+}
+
+// languages, in the order in which the table below counts them.
+var languages = []string{"go", "typescript", "kotlin"}
+
+// table says which language each of up to four devices has in each of nine plays: every pair of devices meets in every
+// pair of languages (an orthogonal array of strength 2: i, j, i+j and i+2j modulo 3).
+func table() (out [][4]int) {
+	for i := range 3 {
+		for j := range 3 {
+			out = append(out, [4]int{i, j, (i + j) % 3, (i + 2*j) % 3})
+		}
+	}
+	return out
+}
+
+// TestContract plays each scenario with devices of all three languages against one server.
+func TestContract(t *testing.T) {
+	runners := start(t)
+	scenarios := load(t)
+	require.GreaterOrEqual(t, len(scenarios), 2)
+	server := rig.Start(t, "PARLEY_HEARTBEAT=500ms")
+	t.Run("together", func(t *testing.T) {
+		for _, s := range scenarios {
+			if !s.Alone {
+				t.Run(s.file, func(t *testing.T) {
+					t.Parallel()
+					for n, row := range table() {
+						playOnce(t, server, s, runners, row, n)
+					}
+				})
+			}
+		}
+	})
+	// What ends the server is played one after the other, each device once in each language.
+	for _, s := range scenarios {
+		if s.Alone {
+			t.Run(s.file, func(t *testing.T) {
+				for i := range 3 {
+					playOnce(t, server, s, runners, [4]int{i, (i + 1) % 3, (i + 2) % 3, i}, i)
+				}
+			})
+		}
+	}
+}
+
+func playOnce(t *testing.T, server *rig.Server, s scenario, runners []runner, row [4]int, n int) {
+	of := map[string]runner{}
+	var names []string
+	for i, d := range slices.Sorted(maps.Keys(s.Devices)) {
+		of[d] = runners[row[i]%len(runners)]
+		names = append(names, d+"="+nameOf(of[d]))
+	}
+	t.Run(strings.Join(names, ","), func(t *testing.T) {
+		p := play{t: t, server: server, s: s, runners: of, grpc: n%2 == 1}
+		p.run()
+	})
+}
+
+// start starts the runners of all languages. scripts/test-contract builds them and says where they are.
+func start(t *testing.T) []runner {
+	ts, kotlin := os.Getenv("PARLEY_CONTRACT_TYPESCRIPT"), os.Getenv("PARLEY_CONTRACT_KOTLIN")
+	if ts == "" || kotlin == "" {
+		t.Skip("scripts/test-contract runs this, with the runners of the other languages")
+	}
+	only := os.Getenv("PARLEY_CONTRACT_ONLY") // one language alone, while working on it
+	stores := t.TempDir()
+	makers := map[string]func() runner{
+		"go":         func() runner { return newGophers() },
+		"typescript": func() runner { return startProcess(t, "node", ts) },
+		"kotlin": func() runner {
+			path, err := os.ReadFile(filepath.Join(kotlin, "class-path"))
+			require.NoError(t, err)
+			classes := strings.Join([]string{filepath.Join(kotlin, "classes"), filepath.Join(kotlin, "test-classes"), string(path)}, string(os.PathListSeparator))
+			return startProcess(t, "java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classes, "im.parley.contract.RunnerKt", stores)
+		},
+	}
+	var out []runner
+	for _, l := range languages {
+		if only == "" || only == l {
+			out = append(out, named{makers[l](), l})
+		}
+	}
+	require.NotEmpty(t, out, "PARLEY_CONTRACT_ONLY is none of %v", languages)
+	return out
+}
+
+// named is a runner that knows its language.
+type named struct {
+	runner
+	language string
+}
+
+func nameOf(r runner) string {
+	if n, ok := r.(named); ok {
+		return n.language
+	}
+	return fmt.Sprintf("%T", r)
+}
+
+func TestTableMeetsEveryPairOfLanguages(t *testing.T) {
+	t.Parallel()
+	for a := range 4 {
+		for b := range a {
+			pairs := map[[2]int]bool{}
+			for _, row := range table() {
+				pairs[[2]int{row[a], row[b]}] = true
+			}
+			require.Len(t, pairs, 9, "devices %d and %d", a, b)
+		}
+	}
+}
