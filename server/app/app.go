@@ -55,6 +55,7 @@ type App struct {
 	hints    *hints.Hints
 	presence *presence.Tracker
 	health   *health
+	verifier *auth.Verifier
 	source   interface{ Close() } // of keys, nil when there is nothing to close
 	tracing  func(context.Context) error
 
@@ -179,16 +180,21 @@ func (a *App) Run(ctx context.Context) error {
 	return errors.Join(err, a.shutDown(ctx, stopWork, &workers))
 }
 
-// watch ends streams whose token's time is over.
+// watchInterval is how often live streams' tokens are looked at. A withdrawn key in a file is seen within a second of it,
+// so that its streams have ended within two.
+const watchInterval = 500 * time.Millisecond
+
+// watch ends streams whose token no longer holds: its time is over, or its key was withdrawn.
 func (a *App) watch(ctx context.Context) {
-	tick := a.clock.NewTicker(time.Second)
+	tick := a.clock.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.Chan():
-			a.streams.EndExpired()
+			keys := a.verifier.AcceptedKeys()
+			a.streams.EndLapsed(func(key [32]byte) error { return keys.Check(key) })
 		}
 	}
 }

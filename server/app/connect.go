@@ -92,9 +92,11 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("tokens: %w", err)
 	}
+	a.verifier = verifier
 	var minter device.Minter
+	var published rpc.KeyPublisher
 	if signer != nil {
-		minter = signer
+		minter, published = signer, signer
 	}
 	keys := []string{a.cfg.Auth.AdminKey}
 	if a.cfg.Auth.AdminKeyOld != "" {
@@ -127,7 +129,7 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 			Admin: &rpc.AdminServer{Accounts: accounts, Tokens: tokens,
 				Node: nodeStats{a.streams, a.commits}, Epoch: life, StartedAt: a.clock.Now(), Version: Version},
 		},
-		Subscriber: syncer, Verifier: verifier, APIKey: key, Gate: gate, Health: a.health, Log: a.log, Metrics: reg,
+		Subscriber: syncer, Verifier: verifier, PublicKeys: published, APIKey: key, Gate: gate, Health: a.health, Log: a.log, Metrics: reg,
 		Tracing: tracing, UnaryTimeout: a.cfg.UnaryTimeout, CORSOrigins: a.cfg.CORSOrigins, Reflection: a.cfg.Reflection,
 		Pages: pages,
 	})

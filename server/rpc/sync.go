@@ -56,7 +56,7 @@ func (s *SyncServer) Serve(ctx context.Context, p auth.Principal, req *parleyv1.
 	for _, c := range req.GetCursors() {
 		r.Cursors = append(r.Cursors, stream.Cursor{SessionID: uuid.MustParse(c.GetSessionId()), Seq: c.GetSeq()})
 	}
-	return s.Streams.Serve(ctx, stream.Caller{UserID: p.UserID, DeviceID: p.DeviceID, Expires: p.ExpiresAt}, r, sink)
+	return s.Streams.Serve(ctx, stream.Caller{UserID: p.UserID, DeviceID: p.DeviceID, Expires: p.ExpiresAt, Key: p.Key}, r, sink)
 }
 
 // connectSink writes frames to a Connect, gRPC or gRPC-Web stream.
