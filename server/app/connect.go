@@ -111,7 +111,7 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 		return nil, nil, err
 	}
 	a.health = newHealth(a.pool, a.feed, a.clock)
-	syncer := &rpc.SyncServer{Streams: a.streams, Acks: a.acks, Limits: positions, Signals: fleet, Epoch: life}
+	syncer := &rpc.SyncServer{Streams: a.streams, Acks: a.acks, Sessions: sessions, Signals: fleet, Epoch: life}
 	pages, err := web.New(web.Config{Logins: a.cfg.DevLogins})
 	if err != nil {
 		return nil, nil, err
