@@ -136,6 +136,10 @@ check-generated: $(GENERATORS) third-party ## Fail if the generated code is out 
 third-party: $(TOOLS)/buf
 	@scripts/third-party-protos
 
+.PHONY: rights
+rights: ## Print docs/rights.md from the table of the tests
+	@PARLEY_PRINT_RIGHTS=1 $(GO) test -run TestRightsDocument -count=1 ./server/app
+
 .PHONY: web
 web: ## Build the pages of clients/web into server/web/dist
 	@for dir in clients/typescript clients/web; do \

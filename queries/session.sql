@@ -89,8 +89,18 @@ ORDER BY m.user_id LIMIT @max_members::integer;
 SELECT user_id FROM user_to_session WHERE session_id = @session_id AND left_seq IS NULL ORDER BY user_id;
 
 -- name: MembershipGet :one
--- A user's part in a session, ended ones too, with the session. A session without entries is not there yet.
-SELECT sqlc.embed(m), sqlc.embed(s)
+-- A user's part in a session, ended ones too, with the session. A session without entries is not there yet. reach: what
+-- stands between the two of a direct session; 1 a block of the user's, 2 one of the other's, or that the other is
+-- deactivated.
+SELECT sqlc.embed(m), sqlc.embed(s), (CASE
+    WHEN s.kind <> 1 THEN 0
+    WHEN EXISTS (SELECT FROM user_to_user b WHERE b.user_id = m.user_id AND b.kind = 3
+        AND b.peer_id = CASE WHEN s.direct_low = m.user_id THEN s.direct_high ELSE s.direct_low END) THEN 1
+    WHEN EXISTS (SELECT FROM user_to_user b WHERE b.peer_id = m.user_id AND b.kind = 3
+        AND b.user_id = CASE WHEN s.direct_low = m.user_id THEN s.direct_high ELSE s.direct_low END) THEN 2
+    WHEN EXISTS (SELECT FROM app_user a WHERE a.deactivated_at IS NOT NULL
+        AND a.user_id = CASE WHEN s.direct_low = m.user_id THEN s.direct_high ELSE s.direct_low END) THEN 2
+    ELSE 0 END)::smallint AS reach
 FROM user_to_session m JOIN session s ON s.session_id = m.session_id
 WHERE m.user_id = @user_id AND m.session_id = @session_id AND s.last_seq > 0;
 

@@ -286,7 +286,15 @@ func (q *Queries) MemberSetRole(ctx context.Context, db DBTX, arg MemberSetRoleP
 }
 
 const MembershipGet = `-- name: MembershipGet :one
-SELECT m.user_id, m.session_id, m.role, m.joined_seq, m.visible_seq, m.left_seq, m.earlier, m.read_seq, m.deleted_to_seq, m.marked_unread, m.is_muted, m.notifications_muted, m.is_pinned, m.is_archived, s.session_id, s.kind, s.owner_id, s.direct_low, s.direct_high, s.title, s.avatar_url, s.history_visible, s.send_role, s.member_count, s.last_seq, s.countable_total, s.created_at
+SELECT m.user_id, m.session_id, m.role, m.joined_seq, m.visible_seq, m.left_seq, m.earlier, m.read_seq, m.deleted_to_seq, m.marked_unread, m.is_muted, m.notifications_muted, m.is_pinned, m.is_archived, s.session_id, s.kind, s.owner_id, s.direct_low, s.direct_high, s.title, s.avatar_url, s.history_visible, s.send_role, s.member_count, s.last_seq, s.countable_total, s.created_at, (CASE
+    WHEN s.kind <> 1 THEN 0
+    WHEN EXISTS (SELECT FROM user_to_user b WHERE b.user_id = m.user_id AND b.kind = 3
+        AND b.peer_id = CASE WHEN s.direct_low = m.user_id THEN s.direct_high ELSE s.direct_low END) THEN 1
+    WHEN EXISTS (SELECT FROM user_to_user b WHERE b.peer_id = m.user_id AND b.kind = 3
+        AND b.user_id = CASE WHEN s.direct_low = m.user_id THEN s.direct_high ELSE s.direct_low END) THEN 2
+    WHEN EXISTS (SELECT FROM app_user a WHERE a.deactivated_at IS NOT NULL
+        AND a.user_id = CASE WHEN s.direct_low = m.user_id THEN s.direct_high ELSE s.direct_low END) THEN 2
+    ELSE 0 END)::smallint AS reach
 FROM user_to_session m JOIN session s ON s.session_id = m.session_id
 WHERE m.user_id = $1 AND m.session_id = $2 AND s.last_seq > 0
 `
@@ -299,9 +307,12 @@ type MembershipGetParams struct {
 type MembershipGetRow struct {
 	UserToSession UserToSession
 	Session       Session
+	Reach         int16
 }
 
-// A user's part in a session, ended ones too, with the session. A session without entries is not there yet.
+// A user's part in a session, ended ones too, with the session. A session without entries is not there yet. reach: what
+// stands between the two of a direct session; 1 a block of the user's, 2 one of the other's, or that the other is
+// deactivated.
 func (q *Queries) MembershipGet(ctx context.Context, db DBTX, arg MembershipGetParams) (MembershipGetRow, error) {
 	row := db.QueryRow(ctx, MembershipGet, arg.UserID, arg.SessionID)
 	var i MembershipGetRow
@@ -333,6 +344,7 @@ func (q *Queries) MembershipGet(ctx context.Context, db DBTX, arg MembershipGetP
 		&i.Session.LastSeq,
 		&i.Session.CountableTotal,
 		&i.Session.CreatedAt,
+		&i.Reach,
 	)
 	return i, err
 }

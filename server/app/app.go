@@ -56,6 +56,7 @@ type App struct {
 	presence *presence.Tracker
 	health   *health
 	drain    *drain
+	verifier *auth.Verifier
 	source   interface{ Close() } // of keys, nil when there is nothing to close
 	tracing  func(context.Context) error
 
@@ -181,16 +182,21 @@ func (a *App) Run(ctx context.Context) error {
 	return errors.Join(err, a.shutDown(ctx, stopWork, &workers))
 }
 
-// watch ends streams whose token's time is over, and settles those that opened late.
+// watchInterval is how often live streams' tokens are looked at. A withdrawn key in a file is seen within a second of it,
+// so that its streams have ended within two.
+const watchInterval = 500 * time.Millisecond
+
+// watch ends streams whose token no longer holds: its time is over, or its key was withdrawn. It settles those that opened late.
 func (a *App) watch(ctx context.Context) {
-	tick := a.clock.NewTicker(time.Second)
+	tick := a.clock.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.Chan():
-			a.streams.EndExpired()
+			keys := a.verifier.AcceptedKeys()
+			a.streams.EndLapsed(func(key [32]byte) error { return keys.Check(key) })
 			a.streams.Settle()
 		}
 	}

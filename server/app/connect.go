@@ -92,9 +92,11 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("tokens: %w", err)
 	}
+	a.verifier = verifier
 	var minter device.Minter
+	var published rpc.KeyPublisher
 	if signer != nil {
-		minter = signer
+		minter, published = signer, signer
 	}
 	keys := []string{a.cfg.Auth.AdminKey}
 	if a.cfg.Auth.AdminKeyOld != "" {
@@ -109,7 +111,7 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 		return nil, nil, err
 	}
 	a.health = newHealth(a.pool, a.feed, a.clock)
-	syncer := &rpc.SyncServer{Streams: a.streams, Acks: a.acks, Limits: positions, Signals: fleet, Epoch: life}
+	syncer := &rpc.SyncServer{Streams: a.streams, Acks: a.acks, Sessions: sessions, Signals: fleet, Epoch: life}
 	pages, err := web.New(web.Config{Logins: a.cfg.DevLogins})
 	if err != nil {
 		return nil, nil, err
@@ -127,7 +129,7 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 			Admin: &rpc.AdminServer{Accounts: accounts, Tokens: tokens,
 				Node: nodeStats{a.streams, a.commits}, Epoch: life, StartedAt: a.clock.Now(), Version: Version},
 		},
-		Subscriber: syncer, Verifier: verifier, APIKey: key, Gate: gate, Health: a.health, Log: a.log, Metrics: reg,
+		Subscriber: syncer, Verifier: verifier, PublicKeys: published, APIKey: key, Gate: gate, Health: a.health, Log: a.log, Metrics: reg,
 		Tracing: tracing, UnaryTimeout: a.cfg.UnaryTimeout, CORSOrigins: a.cfg.CORSOrigins, Reflection: a.cfg.Reflection,
 		Pages: pages,
 	})

@@ -21,6 +21,8 @@ type Principal struct {
 	// KeyID names the key that verified the token: its kid in the issuer's set, or its RFC 7638 thumbprint there if
 	// it has none.
 	KeyID string
+	// Key marks the key that verified the token, for AcceptedKeys.
+	Key KeyMark
 	// TokenID is the token's jti, empty if it has none.
 	TokenID string
 }

@@ -110,7 +110,7 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (Principal, error) {
 	}
 	principal := Principal{
 		UserID: t.claims.user, DeviceID: t.claims.device, ExpiresAt: t.claims.expiry,
-		Issuer: issuer.Name, KeyID: key.id, TokenID: t.claims.tokenID,
+		Issuer: issuer.Name, KeyID: key.id, Key: markOf(issuer.Name, &key), TokenID: t.claims.tokenID,
 	}
 	v.cache.put(digest, &verified{
 		principal: principal, issuer: issuer, keys: keys.digest,

@@ -63,6 +63,11 @@ type Seen struct {
 
 type device struct{ userID, deviceID string }
 
+// Part is what the right to read depends on; ok says whether there is a Seen.
+func (s Seen) Part(ok bool) session.Part {
+	return session.Part{Known: ok, Active: s.Visible.Contains(session.Open)}
+}
+
 // Acks takes acknowledgements. Safe for concurrent use.
 type Acks struct {
 	store  Store
@@ -110,8 +115,8 @@ func (a *Acks) Ack(ctx context.Context, userID, deviceID string, acks []Ack) err
 	}
 	for _, k := range acks {
 		s, ok := seen[k.SessionID]
-		if !ok {
-			return session.Unavailable
+		if err := session.Authorize(session.Read, s.Part(ok)); err != nil {
+			return err
 		}
 		if last := s.Visible.Last(s.Head); k.Seq > last {
 			return refusal.New(refusal.CursorBeyondHead, "This position is past what you can see.",

@@ -22,33 +22,52 @@ import (
 	"github.com/parley-im/parley/server/e2e/rig"
 )
 
-// issuer is an app's own issuer of tokens, with one key.
+// issuer is an app's own issuer of tokens, with a key by name.
 type issuer struct {
 	t    *testing.T
-	key  ed25519.PrivateKey
+	keys map[string]ed25519.PrivateKey
 	path string // of its key set
 }
 
+// newIssuer makes an issuer with the keys "one" and "two".
 func newIssuer(t *testing.T) issuer {
-	public, key, err := ed25519.GenerateKey(rand.Reader)
-	require.NoError(t, err)
-	i := issuer{t, key, filepath.Join(t.TempDir(), "keys.json")}
-	set := fmt.Sprintf(`{"keys":[{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","use":"sig","kid":"one","x":%q}]}`,
-		base64.RawURLEncoding.EncodeToString(public))
-	require.NoError(t, os.WriteFile(i.path, []byte(set), 0o600))
+	i := issuer{t, map[string]ed25519.PrivateKey{}, filepath.Join(t.TempDir(), "keys.json")}
+	for _, kid := range []string{"one", "two"} {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		require.NoError(t, err)
+		i.keys[kid] = key
+	}
+	i.publish("one", "two")
 	return i
 }
 
-// token mints a token for a device that ends at a time; JWTs count whole seconds.
+// publish replaces the key set by one that has the keys of these names.
+func (i issuer) publish(kids ...string) {
+	var keys []string
+	for _, kid := range kids {
+		public, ok := i.keys[kid].Public().(ed25519.PublicKey)
+		require.True(i.t, ok)
+		keys = append(keys, fmt.Sprintf(`{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","use":"sig","kid":%q,"x":%q}`, kid,
+			base64.RawURLEncoding.EncodeToString(public)))
+	}
+	require.NoError(i.t, os.WriteFile(i.path+".new", []byte(`{"keys":[`+strings.Join(keys, ",")+`]}`), 0o600))
+	require.NoError(i.t, os.Rename(i.path+".new", i.path))
+}
+
+// token mints a token of the key "one" for a device that ends at a time; JWTs count whole seconds.
 func (i issuer) token(user, device string, expires time.Time) string {
+	return i.tokenOf("one", user, device, expires)
+}
+
+func (i issuer) tokenOf(kid, user, device string, expires time.Time) string {
 	part := func(v any) string {
 		raw, err := json.Marshal(v)
 		require.NoError(i.t, err)
 		return base64.RawURLEncoding.EncodeToString(raw)
 	}
-	signed := part(map[string]string{"alg": "EdDSA", "kid": "one", "typ": "JWT"}) + "." + part(map[string]any{"iss": "app", "aud": "parley",
+	signed := part(map[string]string{"alg": "EdDSA", "kid": kid, "typ": "JWT"}) + "." + part(map[string]any{"iss": "app", "aud": "parley",
 		"sub": user, "did": device, "iat": time.Now().Unix(), "exp": expires.Unix()})
-	return signed + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(i.key, []byte(signed)))
+	return signed + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(i.keys[kid], []byte(signed)))
 }
 
 // redisForms are the ways in which nodes may be joined while something has to end streams on all of them.
@@ -65,14 +84,15 @@ func redisForms(t *testing.T) map[string]func(t *testing.T) (env []string, befor
 	}
 }
 
-// A10: a device that is revoked, a user that is deactivated and a token that ends have no frame 2 s later, on any node.
+// A10: a device that is revoked, a user that is deactivated, a token that ends and one whose key is withdrawn have no frame
+// 2 s later, on any node.
 func TestRevocationEndsStreamsOnAllNodes(t *testing.T) {
 	for name, form := range redisForms(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var mu sync.Mutex
 			var ends []time.Duration
-			report(t, "A10", "device revoked, user deactivated, token ended, on two nodes, "+name, "no frame after 2 s on any node",
+			report(t, "A10", "device revoked, user deactivated, token ended, key withdrawn, on two nodes, "+name, "no frame after 2 s on any node",
 				func() string { return "last frame or end " + spread(ends) })
 			env, before := form(t)
 			app := newIssuer(t)
@@ -82,7 +102,7 @@ func TestRevocationEndsStreamsOnAllNodes(t *testing.T) {
 			}
 			sender := nodes[0].Client("sender", "d")
 			expires := time.Now().Add(size(4*time.Second, 6*time.Second, 6*time.Second)).Truncate(time.Second)
-			users := []string{"revoked", "deactivated", "expired"}
+			users := []string{"revoked", "deactivated", "expired", "withdrawn"}
 			for _, u := range users {
 				nodes[0].Token(u, "d0")
 				nodes[0].Token(u, "d1")
@@ -93,8 +113,11 @@ func TestRevocationEndsStreamsOnAllNodes(t *testing.T) {
 				for n, s := range nodes {
 					dev := fmt.Sprintf("d%d", n)
 					token := ""
-					if u == "expired" {
+					switch u {
+					case "expired":
 						token = app.token(u, dev, expires)
+					case "withdrawn":
+						token = app.tokenOf("two", u, dev, time.Now().Add(time.Hour))
 					}
 					d := s.NewDeviceWith(u, dev, token)
 					d.Connect()
@@ -121,6 +144,8 @@ func TestRevocationEndsStreamsOnAllNodes(t *testing.T) {
 			_, err := nodes[0].Admin().DeactivateUser(t.Context(), &parleyv1.DeactivateUserRequest{UserId: "deactivated"})
 			require.NoError(t, err)
 			at["deactivated"] = time.Now()
+			app.publish("one")
+			at["withdrawn"] = time.Now()
 			for u, own := range devices {
 				for _, d := range own {
 					require.Equal(t, connect.CodeUnauthenticated, connect.CodeOf(d.Ended()), "%s/%s: %v", u, d.Device, d.Ended())

@@ -91,10 +91,7 @@ func (s *Service) seen(ctx context.Context, userID string, id uuid.UUID) (cursor
 		return cursor.Seen{}, err
 	}
 	seen, ok := all[id]
-	if !ok {
-		return cursor.Seen{}, session.Unavailable
-	}
-	return seen, nil
+	return seen, session.Authorize(session.Read, seen.Part(ok))
 }
 
 // pick chooses the stretches of a page, ascending, with at most limit seqs in all, and reports whether there are more.

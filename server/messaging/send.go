@@ -141,13 +141,9 @@ func (s *Service) Recall(ctx context.Context, by session.Actor, sessionID uuid.U
 // recallable returns the message if the actor may recall it: senders their own, in groups admins those of members below
 // them.
 func recallable(ctx context.Context, l session.Log, by session.Actor, seq int64) (m session.LoggedMessage, err error) {
-	own, member, err := l.Member(ctx, by.UserID)
+	own, mine, err := session.EnterTo(ctx, l, by, session.RecallOwn)
 	if err != nil {
 		return m, err
-	}
-	s, exists := l.Session()
-	if !exists || !member || !own.Active() {
-		return m, session.Unavailable
 	}
 	m, found, err := l.Message(ctx, seq)
 	if err != nil {
@@ -162,11 +158,11 @@ func recallable(ctx context.Context, l session.Log, by session.Actor, seq int64)
 	if m.SenderID == by.UserID {
 		return m, nil
 	}
-	sender, member, err := l.Member(ctx, m.SenderID)
+	sender, err := session.PartOf(ctx, l, m.SenderID)
 	if err != nil {
 		return m, err
 	}
-	if s.Kind != session.KindGroup || own.Role < session.RoleAdmin || member && sender.Active() && sender.Role >= own.Role {
+	if session.AuthorizeOver(session.RecallOthers, mine, sender) != nil {
 		return m, notRecallable
 	}
 	return m, nil

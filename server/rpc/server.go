@@ -40,6 +40,8 @@ type Config struct {
 	Verifier   Verifier
 	APIKey     APIKey
 	Gate       Gate
+	// PublicKeys has the keys that verify Parley's own tokens; nil where it makes none.
+	PublicKeys KeyPublisher
 	// Health answers the gRPC health protocol.
 	Health grpchealth.Checker
 	Log    *slog.Logger
@@ -93,6 +95,7 @@ func New(cfg Config) (http.Handler, error) {
 		mux.Handle(grpcreflect.NewHandlerV1(reflector(), transportOptions()))
 		mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector(), transportOptions()))
 	}
+	mux.Handle(jwksPattern, publicKeys(cfg.PublicKeys))
 	mux.Handle("/", fallback(cfg.Pages))
 	var next http.Handler = mux
 	if cfg.Tracing == nil { // what is traced goes the long way

@@ -27,11 +27,11 @@ const defaultPull = 100
 
 // SyncServer implements SyncService.
 type SyncServer struct {
-	Streams *stream.Manager
-	Acks    *cursor.Acks
-	Limits  cursor.Limits
-	Signals Signals
-	Epoch   stream.Epoch
+	Streams  *stream.Manager
+	Acks     *cursor.Acks
+	Sessions *session.Service
+	Signals  Signals
+	Epoch    stream.Epoch
 }
 
 // Signals takes what is ephemeral to the session's streams, on all nodes. It never blocks.
@@ -56,7 +56,7 @@ func (s *SyncServer) Serve(ctx context.Context, p auth.Principal, req *parleyv1.
 	for _, c := range req.GetCursors() {
 		r.Cursors = append(r.Cursors, stream.Cursor{SessionID: uuid.MustParse(c.GetSessionId()), Seq: c.GetSeq()})
 	}
-	return s.Streams.Serve(ctx, stream.Caller{UserID: p.UserID, DeviceID: p.DeviceID, Expires: p.ExpiresAt}, r, sink)
+	return s.Streams.Serve(ctx, stream.Caller{UserID: p.UserID, DeviceID: p.DeviceID, Expires: p.ExpiresAt, Key: p.Key}, r, sink)
 }
 
 // connectSink writes frames to a Connect, gRPC or gRPC-Web stream.
@@ -126,12 +126,8 @@ func (s *SyncServer) Ack(ctx context.Context, req *parleyv1.AckRequest) (*parley
 func (s *SyncServer) SendSignal(ctx context.Context, req *parleyv1.SendSignalRequest) (*parleyv1.SendSignalResponse, error) {
 	p := PrincipalFrom(ctx)
 	id := uuid.MustParse(req.GetSessionId())
-	seen, err := s.Limits.Seen(ctx, p.UserID, []uuid.UUID{id})
-	if err != nil {
+	if _, _, err := s.Sessions.Authorize(ctx, p.UserID, id, session.Signal); err != nil {
 		return nil, err
-	}
-	if v, ok := seen[id]; !ok || !v.Visible.Contains(session.Open) {
-		return nil, session.Unavailable
 	}
 	s.Signals.Signal(id, &parleyv1.Event{Kind: &parleyv1.Event_Signal{Signal: &parleyv1.SignalEvent{
 		SessionId: id.String(), SenderId: p.UserID, SenderDeviceId: p.DeviceID, Signal: req.GetSignal()}}})

@@ -26,12 +26,9 @@ func (s *Service) AddMembers(ctx context.Context, by Actor, id uuid.UUID, userID
 }
 
 func addMembers(ctx context.Context, l Log, by Actor, userIDs []string, full fullUsers, now time.Time) (int64, error) {
-	s, own, err := enterGroup(ctx, l, by)
+	s, _, err := enter(ctx, l, by, Add)
 	if err != nil {
 		return 0, err
-	}
-	if own.Role < RoleAdmin {
-		return 0, roleTooLow
 	}
 	joining, err := admissible(ctx, l, by, s, userIDs, full)
 	if err != nil || len(joining) == 0 {
@@ -57,15 +54,15 @@ func (s *Service) RemoveMember(ctx context.Context, by Actor, id uuid.UUID, user
 }
 
 func removeMember(ctx context.Context, l Log, by Actor, userID string, now time.Time) (int64, error) {
-	_, own, err := enterGroup(ctx, l, by)
+	s, own, err := enter(ctx, l, by, Manage)
 	if err != nil {
 		return 0, err
 	}
 	if userID == by.UserID {
 		return 0, selfRemoval
 	}
-	if own.Role < RoleAdmin {
-		return 0, roleTooLow
+	if err := Authorize(Remove, own.PartIn(s)); err != nil {
+		return 0, err
 	}
 	target, known, err := l.Member(ctx, userID)
 	switch {
@@ -75,8 +72,9 @@ func removeMember(ctx context.Context, l Log, by Actor, userID string, now time.
 		return 0, userUnavailable(userID)
 	case !target.Active():
 		return target.LeftSeq, nil
-	case own.Role <= target.Role:
-		return 0, roleTooLow
+	}
+	if err := AuthorizeOver(Remove, own.PartIn(s), target.PartIn(s)); err != nil {
+		return 0, err
 	}
 	return cut(ctx, l, by, userID, parleyv1.MemberChangeKind_MEMBER_CHANGE_KIND_REMOVED, now)
 }
@@ -91,12 +89,10 @@ func (s *Service) Leave(ctx context.Context, by Actor, id uuid.UUID) (cut int64,
 }
 
 func leave(ctx context.Context, l Log, by Actor, now time.Time) (int64, error) {
-	s, own, err := enter(ctx, l, by)
+	s, own, err := enter(ctx, l, by, Leave)
 	switch {
 	case err != nil:
 		return 0, err
-	case s.Kind != KindGroup:
-		return 0, directSession
 	case !own.Active():
 		return own.LeftSeq, nil
 	case own.Role == RoleOwner && s.MemberCount > 1:

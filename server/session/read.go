@@ -62,8 +62,8 @@ func (s *Service) Get(ctx context.Context, userID string, id uuid.UUID) (View, e
 	if err != nil {
 		return View{}, err
 	}
-	if !ok {
-		return View{}, Unavailable
+	if err := Authorize(Read, Part{Known: ok, Active: v.Member.Active()}); err != nil {
+		return View{}, err
 	}
 	return v.asSeen(), nil
 }
@@ -95,12 +95,8 @@ func (s *Service) List(ctx context.Context, userID string, after uuid.UUID, incl
 // Members returns a page of at most limit (0 means DefaultMembers) members with user id > after, in byte order, to one of
 // them. more says that another page follows the last member's id. Refusal: SESSION_UNAVAILABLE.
 func (s *Service) Members(ctx context.Context, viewer string, id uuid.UUID, after string, limit int) (members []Member, more bool, err error) {
-	own, _, err := s.Authorize(ctx, viewer, id)
-	if err != nil {
+	if _, _, err := s.Authorize(ctx, viewer, id, ListMembers); err != nil {
 		return nil, false, err
-	}
-	if !own.Active() {
-		return nil, false, Unavailable
 	}
 	limit = pageSize(limit, DefaultMembers, MaxMembersPage)
 	members, err = s.store.Members(ctx, viewer, id, after, limit+1)
@@ -111,16 +107,20 @@ func (s *Service) Members(ctx context.Context, viewer string, id uuid.UUID, afte
 	return members, more, nil
 }
 
-// Authorize is the check that every read of a session begins with. It returns the user's part in it, ended ones too: see
-// Membership.Active for what only members may do, and Membership.Visible for what may be read. The session is as it is
-// now, past an end too. Refusal: SESSION_UNAVAILABLE, the same for sessions that do not exist.
-func (s *Service) Authorize(ctx context.Context, userID string, id uuid.UUID) (Membership, Session, error) {
+// Authorize says whether a user may do something in a session, as it is now, by one look at the store. It returns the
+// user's part in it, ended ones too: Membership.Visible is what may be read. Refusals: those of the function Authorize,
+// SESSION_UNAVAILABLE also for sessions that do not exist.
+func (s *Service) Authorize(ctx context.Context, userID string, id uuid.UUID, a Action) (Membership, Session, error) {
 	m, found, ok, err := s.store.Membership(ctx, userID, id)
 	if err != nil {
 		return Membership{}, Session{}, err
 	}
-	if !ok {
-		return Membership{}, Session{}, Unavailable
+	p := Part{}
+	if ok {
+		p = m.PartIn(found)
+	}
+	if err := Authorize(a, p); err != nil {
+		return Membership{}, Session{}, err
 	}
 	return m, found, nil
 }

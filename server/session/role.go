@@ -26,7 +26,7 @@ func (s *Service) SetMember(ctx context.Context, by Actor, id uuid.UUID, userID 
 }
 
 func setMember(ctx context.Context, l Log, by Actor, userID string, to Standing, now time.Time) (int64, error) {
-	s, own, err := enterGroup(ctx, l, by)
+	s, own, err := enter(ctx, l, by, Manage)
 	if err != nil {
 		return 0, err
 	}
@@ -39,7 +39,7 @@ func setMember(ctx context.Context, l Log, by Actor, userID string, to Standing,
 	}
 	seq := s.LastSeq
 	if to.Role != 0 && to.Role != target.Role {
-		if seq, err = giveRole(ctx, l, by, own, target, to.Role, now); err != nil {
+		if seq, err = giveRole(ctx, l, by, own.PartIn(s), target, to.Role, now); err != nil {
 			return 0, err
 		}
 		target.Role = to.Role
@@ -48,8 +48,8 @@ func setMember(ctx context.Context, l Log, by Actor, userID string, to Standing,
 		}
 	}
 	if to.Muted != nil && *to.Muted != target.Muted {
-		if own.Role <= target.Role {
-			return 0, roleTooLow
+		if err := AuthorizeOver(Mute, own.PartIn(s), target.PartIn(s)); err != nil {
+			return 0, err
 		}
 		return mute(ctx, l, by, userID, *to.Muted, now)
 	}
@@ -57,9 +57,9 @@ func setMember(ctx context.Context, l Log, by Actor, userID string, to Standing,
 }
 
 // giveRole changes a role. Nobody raises themself by it, since only owners give roles.
-func giveRole(ctx context.Context, l Log, by Actor, own, target Membership, role Role, now time.Time) (int64, error) {
-	if own.Role < RoleOwner {
-		return 0, roleTooLow
+func giveRole(ctx context.Context, l Log, by Actor, own Part, target Membership, role Role, now time.Time) (int64, error) {
+	if err := Authorize(GiveRole, own); err != nil {
+		return 0, err
 	}
 	if target.Role == RoleOwner {
 		if err := anotherOwner(ctx, l); err != nil {

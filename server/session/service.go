@@ -25,7 +25,8 @@ type Store interface {
 	View(ctx context.Context, userID string, id uuid.UUID) (v View, ok bool, err error)
 	// Views returns at most limit of a user's sessions with id > after, ascending; those left only with includeLeft.
 	Views(ctx context.Context, userID string, after uuid.UUID, includeLeft bool, limit int) ([]View, error)
-	// Membership returns a user's part in a session, ended ones too, and the session; ok is false when there is none.
+	// Membership returns a user's part in a session, ended ones too, with its Reach, and the session; ok is false when
+	// there is none.
 	Membership(ctx context.Context, userID string, id uuid.UUID) (m Membership, s Session, ok bool, err error)
 	// Members returns at most limit members with user id > after in byte order; none for a viewer who is no member.
 	Members(ctx context.Context, viewer string, id uuid.UUID, after string, limit int) ([]Member, error)
@@ -65,10 +66,8 @@ func NewService(store Store, log Committer, notify Notifier, epoch Epoch, clock 
 
 // Refusals that several rules give.
 var (
-	roleTooLow    = refusal.New(refusal.RoleTooLow, "Your role in this session does not allow this.")
-	directSession = refusal.New(refusal.DirectSession, "Only groups can do this.")
-	lastOwner     = refusal.New(refusal.LastOwner, "The group would be left without an owner; make somebody else owner first.")
-	groupFull     = refusal.New(refusal.GroupFull, "The group would have more members than a group may have.")
+	lastOwner = refusal.New(refusal.LastOwner, "The group would be left without an owner; make somebody else owner first.")
+	groupFull = refusal.New(refusal.GroupFull, "The group would have more members than a group may have.")
 )
 
 func userUnavailable(userID string) error {
@@ -92,30 +91,43 @@ func (s *Service) change(ctx context.Context, id uuid.UUID, r rule) (int64, erro
 	return *answer, nil
 }
 
-// enter returns the session and the actor's part in it, ended ones too. Whoever never was in it learns nothing of it,
-// not even by the time that the answer takes.
-func enter(ctx context.Context, l Log, by Actor) (Session, Membership, error) {
-	m, member, err := l.Member(ctx, by.UserID)
+// enter returns the session and the actor's part in it, where the actor may do this. Whoever may not learns nothing of it,
+// not even by the time that the answer takes: the same is read whether there is such a session or not.
+func enter(ctx context.Context, l Log, by Actor, a Action) (Session, Membership, error) {
+	m, s, p, err := part(ctx, l, by.UserID)
 	if err != nil {
 		return Session{}, m, err
 	}
-	s, exists := l.Session()
-	if !exists || !member || s.LastSeq == 0 {
-		return Session{}, m, Unavailable
+	if err := Authorize(a, p); err != nil {
+		return Session{}, m, err
 	}
 	return s, m, nil
 }
 
-// enterGroup is enter for members of groups.
-func enterGroup(ctx context.Context, l Log, by Actor) (Session, Membership, error) {
-	s, m, err := enter(ctx, l, by)
-	switch {
-	case err != nil:
-		return s, m, err
-	case !m.Active():
-		return Session{}, m, Unavailable
-	case s.Kind != KindGroup:
-		return s, m, directSession
+// part returns a user's part in the locked session, the zero Part where there is none.
+func part(ctx context.Context, l Log, userID string) (Membership, Session, Part, error) {
+	m, member, err := l.Member(ctx, userID)
+	if err != nil {
+		return m, Session{}, Part{}, err
 	}
-	return s, m, nil
+	s, exists := l.Session()
+	if !exists || !member || s.LastSeq == 0 {
+		return m, s, Part{}, nil
+	}
+	return m, s, m.PartIn(s), nil
+}
+
+// EnterTo is enter for those who change the log from elsewhere: it returns the actor's part in the locked session.
+func EnterTo(ctx context.Context, l Log, by Actor, a Action) (Membership, Part, error) {
+	m, _, p, err := part(ctx, l, by.UserID)
+	if err != nil {
+		return m, p, err
+	}
+	return m, p, Authorize(a, p)
+}
+
+// PartOf returns another user's part in the locked session.
+func PartOf(ctx context.Context, l Log, userID string) (Part, error) {
+	_, _, p, err := part(ctx, l, userID)
+	return p, err
 }

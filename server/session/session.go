@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-
-	"github.com/parley-im/parley/server/refusal"
 )
 
 // Kind tells direct sessions from groups. The numbers are those of parley.v1.SessionKind and of session.kind.
@@ -74,6 +72,7 @@ type Membership struct {
 	NotificationsMuted bool
 	Pinned             bool
 	Archived           bool
+	Reach              Reach // only where Store.Membership read it
 }
 
 // Active reports whether the user is a member now.
@@ -104,6 +103,3 @@ func DirectID(a, b string) (id uuid.UUID, low, high string) {
 	}
 	return uuid.NewSHA1(directNamespace, name.Bytes()), a, b
 }
-
-// Unavailable is the one answer to "no such session" and "not yours to see": the two must look the same.
-var Unavailable = refusal.New(refusal.SessionUnavailable, "There is no such session for you.")

@@ -35,12 +35,9 @@ func (s *Service) Update(ctx context.Context, by Actor, id uuid.UUID, p GroupPat
 }
 
 func update(ctx context.Context, l Log, by Actor, p GroupPatch, now time.Time) (int64, error) {
-	s, own, err := enterGroup(ctx, l, by)
+	s, _, err := enter(ctx, l, by, Update)
 	if err != nil {
 		return 0, err
-	}
-	if own.Role < RoleAdmin {
-		return 0, roleTooLow
 	}
 	changed, after := p.apply(s)
 	if after == s {
@@ -80,14 +77,15 @@ type OwnSettings struct {
 }
 
 // UpdateMembership changes the actor's own settings of a session and tells the actor's other devices: those of this node
-// now, those of others when their node reads relation_change. No entry is made. Refusal: SESSION_UNAVAILABLE.
+// now, those of others when their node reads relation_change. No entry is made. Refusal: SESSION_UNAVAILABLE. The right to
+// it, SetOwn, is in the statement that changes them.
 func (s *Service) UpdateMembership(ctx context.Context, by Actor, id uuid.UUID, own OwnSettings) (Membership, error) {
 	changed, ok, err := s.store.SetOwn(ctx, by.UserID, id, own)
 	if err != nil {
 		return Membership{}, err
 	}
-	if !ok {
-		return Membership{}, Unavailable
+	if err := Authorize(SetOwn, Part{Known: ok, Active: ok}); err != nil {
+		return Membership{}, err
 	}
 	v, err := s.Get(ctx, by.UserID, id)
 	if err != nil {

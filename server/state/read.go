@@ -55,8 +55,8 @@ func (s *Service) List(ctx context.Context, userID string, sessionID uuid.UUID, 
 	if err != nil {
 		return Page{}, err
 	}
-	if !ok {
-		return Page{}, session.Unavailable
+	if err := session.Authorize(session.Read, st.Part(ok)); err != nil {
+		return Page{}, err
 	}
 	page := Page{ReadSeq: st.ReadSeq, DeletedToSeq: st.DeletedToSeq}
 	in := st.next(after, int64(pageSize(limit)))

@@ -29,8 +29,8 @@ func (s *Service) Readers(ctx context.Context, userID string, sessionID uuid.UUI
 	if err != nil {
 		return Readers{}, err
 	}
-	if !ok || !st.Active {
-		return Readers{}, session.Unavailable
+	if err := session.Authorize(session.ListMembers, st.Part(ok)); err != nil {
+		return Readers{}, err
 	}
 	if seq > st.Last() || !st.Visible.Contains(seq) {
 		return Readers{}, errUnseen

@@ -52,6 +52,9 @@ type Standing struct {
 // Last returns the last seq that the user can see: the head, or where the membership ended. 0 means nothing.
 func (s Standing) Last() int64 { return s.Visible.Last(s.Head) }
 
+// Part is what the rights to read and to list depend on; ok says whether there is a standing.
+func (s Standing) Part(ok bool) session.Part { return session.Part{Known: ok, Active: s.Active} }
+
 // view is the standing with a count.
 func (s Standing) view(id uuid.UUID, unread int64) View {
 	return View{

@@ -112,8 +112,7 @@ func (t *turn) judge(l Ledger) {
 	t.before, t.after, t.busy = st, st, hold == Busy
 	for _, m := range t.marks {
 		m.moved, m.made, m.view, m.err = false, Changes{}, View{}, nil
-		if hold != Held {
-			m.err = session.Unavailable
+		if m.err = session.Authorize(session.Read, st.Part(hold == Held)); m.err != nil {
 			continue
 		}
 		if m.ctx.Err() != nil { // the caller has left before anything was done

@@ -81,7 +81,7 @@ func (s *Messages) appendOnce(ctx context.Context, drafts []message.Draft, now t
 		}
 	}
 	var answer sqlc.MessageAppendBatchRow
-	err = br.QueryRow().Scan(&answer.Verdicts, &answer.Seqs, &answer.CreatedAts)
+	err = br.QueryRow().Scan(&answer.Verdicts, &answer.Seqs, &answer.CreatedAts, &answer.Relaxed)
 	if err == nil && len(made) > 0 {
 		_, err = br.Exec()
 	}
@@ -192,10 +192,10 @@ func outcomes(drafts []message.Draft, order []int, a sqlc.MessageAppendBatchRow)
 var verdicts = map[int32]error{
 	2:  committer.ErrIDReused,
 	3:  session.Unavailable,
-	4:  refusal.New(refusal.Muted, "You are muted in this session."),
-	5:  refusal.New(refusal.RoleTooLow, "Your role may not send to this session."),
-	6:  refusal.New(refusal.RecipientUnavailable, "This user cannot be reached."),
-	7:  refusal.New(refusal.RecipientBlockedByYou, "You have blocked this user."),
+	4:  session.Muted,
+	5:  session.RoleTooLow,
+	6:  session.PeerUnavailable,
+	7:  session.BlockedPeer,
 	8:  refusal.New(refusal.DeviceRevoked, "This device was revoked or never registered."),
 	9:  refusal.New(refusal.UserDeactivated, "This user was deactivated."),
 	10: refusal.New(refusal.MessageUnavailable, "The message that this one answers cannot be seen here.", "field", "reply_to_seq"),

@@ -68,7 +68,9 @@ func (s Sessions) Membership(ctx context.Context, userID string, id uuid.UUID) (
 	if err != nil {
 		return m, found, false, Fault(err)
 	}
-	return membershipOf(row.UserToSession), sessionOf(row.Session), true, nil
+	m = membershipOf(row.UserToSession)
+	m.Reach = session.Reach(row.Reach)
+	return m, sessionOf(row.Session), true, nil
 }
 
 // Members implements session.Store.

@@ -93,6 +93,7 @@ type Manager struct {
 type entry struct {
 	*Stream
 	expires time.Time
+	key     [32]byte
 	number  int64 // the stream's, 0 before it has one
 	newest  int64 // the highest number heard of the device while the stream had none
 
@@ -116,6 +117,7 @@ func NewManager(cfg Config, p Ports) *Manager {
 type Caller struct {
 	UserID, DeviceID string
 	Expires          time.Time // of the token; the stream ends with it
+	Key              [32]byte  // what verified the token, for EndLapsed; the stream ends when it counts no more
 }
 
 var (
@@ -130,7 +132,7 @@ const formerEpoch = "former"
 // by itself: a Detachable sink is then told of the end.
 func (m *Manager) Serve(ctx context.Context, caller Caller, req Request, sink Sink) error {
 	s := newStream(m, caller, req, sink)
-	if err := m.register(s, caller.Expires); err != nil {
+	if err := m.register(s, caller); err != nil {
 		return err
 	}
 	s, err := m.serve(ctx, s, req)
@@ -175,7 +177,7 @@ func (m *Manager) liveOn(ctx context.Context, s *Stream, err error) (*Stream, er
 	return m.serve(ctx, next, Request{Epoch: formerEpoch, MaxBacklog: next.limit})
 }
 
-func (m *Manager) register(s *Stream, expires time.Time) error {
+func (m *Manager) register(s *Stream, caller Caller) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.draining {
@@ -185,7 +187,7 @@ func (m *Manager) register(s *Stream, expires time.Time) error {
 	if older := m.live[key]; older != nil {
 		older.end(errDisplaced)
 	}
-	m.live[key] = &entry{Stream: s, expires: expires, began: m.clock.Now(), known: m.highest}
+	m.live[key] = &entry{Stream: s, expires: caller.Expires, key: caller.Key}
 	m.wg.Add(1)
 	return nil
 }
@@ -255,14 +257,17 @@ func (m *Manager) Recall(userID string) {
 	}
 }
 
-// EndExpired ends the streams whose token's time is over.
-func (m *Manager) EndExpired() {
+// EndLapsed ends the streams whose token no longer holds: its time is over, or its key counts no more, of which check
+// returns the reason. It calls check for every stream with a lock held, so check must neither block nor call back.
+func (m *Manager) EndLapsed(check func(key [32]byte) error) {
 	now := m.clock.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, e := range m.live {
 		if !e.expires.IsZero() && now.After(e.expires) {
 			e.end(errExpired)
+		} else if err := check(e.key); err != nil {
+			e.end(err)
 		}
 	}
 }

@@ -1,0 +1,157 @@
+package app
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+)
+
+// TestRights calls every rpc as every kind of caller on every kind of session, and holds the answers against the table.
+func TestRights(t *testing.T) {
+	every := map[string]bool{}
+	for _, r := range table {
+		every[r.rpc] = true
+	}
+	require.Equal(t, rpcs(), every, "every rpc has a row, and every row an rpc")
+
+	w := newRightsWorld(t)
+	cells := 0
+	expect := func(want, who, where string, r row, bearer, body string) bool {
+		t.Helper()
+		cells++
+		got, answer := w.call(bearer, r.rpc, body)
+		if got != want {
+			t.Errorf("%s by %s, %s: %s, not %s: %s", r.name(), who, where, got, want, answer)
+		}
+		return got == "OK"
+	}
+	bearers := map[string]string{"nobody": "", "a deactivated user": w.tokens[deactivated], "a revoked device": w.tokens["revoked"],
+		"an unknown device": w.tokens["unknown"], "the admin key": w.key, "any user": w.tokens["member"]}
+	for _, r := range table {
+		for _, o := range outside {
+			want := o.user
+			if r.admin {
+				want = o.server
+			}
+			if r.device && o.caller == "an unknown device" {
+				continue // below: it is a known one from then on
+			}
+			if want != "" {
+				for _, at := range []place{w.group, w.direct["member"], w.theirs, {id: uuid.NewString()}} {
+					expect(want, o.caller, "anywhere", r, bearers[o.caller], r.fill(at, "member", "victim"))
+				}
+			}
+		}
+		switch {
+		case r.admin:
+		case r.group == "":
+			for _, user := range append([]string{"stranger"}, parts...) {
+				expect(answers[r.alone], user, "alone", r, w.tokens[user], r.fill(place{}, user, "victim"))
+			}
+		default:
+			for i, user := range append(parts, "owner's other device") {
+				part, self := min(i, len(parts)-1), parts[min(i, len(parts)-1)]
+				ok := expect(answers[r.group[part]], user, "in the group", r, w.tokens[user], r.fill(w.group, self, "victim"))
+				if ok && r.writes {
+					w.rebuild()
+				}
+				expect("SESSION_UNAVAILABLE", user, "elsewhere", r, w.tokens[user], r.fill(w.theirs, self, "victim"))
+				expect("SESSION_UNAVAILABLE", user, "nowhere", r, w.tokens[user], r.fill(place{id: uuid.NewString()}, self, "victim"))
+				direct := answers[r.direct[0]]
+				if user == "blocked" {
+					direct = answers[r.direct[1]]
+				}
+				expect(direct, user, "in a direct session", r, w.tokens[user], r.fill(w.direct[self], self, "other"))
+			}
+			expect("SESSION_UNAVAILABLE", "a stranger", "in the group", r, w.tokens["stranger"], r.fill(w.group, "stranger", "victim"))
+		}
+	}
+	t.Logf("%d calls", cells)
+	require.Greater(t, cells, 1500)
+	require.Equal(t, "OK", first(w.call(w.tokens["unknown"], "DeviceService/RegisterDevice", `{}`)), "an unknown device may register")
+	require.Equal(t, "OK", first(w.call(w.tokens["unknown"], "SessionService/ListSessions", `{}`)))
+}
+
+func first(s, _ string) string { return s }
+
+// rpcs are all that the API has.
+func rpcs() map[string]bool {
+	out := map[string]bool{}
+	protoregistry.GlobalFiles.RangeFilesByPackage("parley.v1", func(f protoreflect.FileDescriptor) bool {
+		for i := range f.Services().Len() {
+			s := f.Services().Get(i)
+			for j := range s.Methods().Len() {
+				out[string(s.Name())+"/"+string(s.Methods().Get(j).Name())] = true
+			}
+		}
+		return true
+	})
+	return out
+}
+
+// TestForbiddenLooksLikeMissing: a session that is not the caller's and one that does not exist get the same answer to the
+// byte, and cost the same.
+func TestForbiddenLooksLikeMissing(t *testing.T) {
+	w := newRightsWorld(t)
+	ask := func(who string, r row, p place) string {
+		return w.cost(w.tokens[who], r.rpc, func() string { return r.fill(p, who, "victim") }, p.id)
+	}
+	for _, r := range table {
+		if r.group == "" {
+			continue
+		}
+		want := ask("stranger", r, place{id: uuid.NewString()})
+		require.Contains(t, want, "SESSION_UNAVAILABLE", r.name())
+		assert.Equal(t, want, ask("stranger", r, w.group), r.name())
+		// The id of a direct session can be computed by anybody who knows both users.
+		assert.Equal(t, want, ask("stranger", r, w.direct["member"]), r.name())
+		if r.group[0] == 'S' { // what a former member may not do
+			assert.Equal(t, want, ask("former", r, w.group), r.name())
+		}
+	}
+}
+
+// TestUnavailableUsersLookTheSame: a user who does not exist and one who has blocked the caller get the same answer, and
+// cost the same.
+func TestUnavailableUsersLookTheSame(t *testing.T) {
+	w := newRightsWorld(t)
+	w.must("newcomer", "RelationService/BlockUser", `{"userId":"owner"}`, nil)
+	for rpc, body := range map[string]string{
+		"RelationService/RequestFriend":        `{"userId":"{X}"}`,
+		"RelationService/RespondFriendRequest": `{"userId":"{X}","accept":true}`,
+		"RelationService/RemoveFriend":         `{"userId":"{X}"}`,
+		"RelationService/UnblockUser":          `{"userId":"{X}"}`,
+		"SessionService/CreateSession":         `{"group":{},"memberIds":["{X}"]}`,
+		"SessionService/AddMembers":            `{"sessionId":"` + w.group.id + `","userIds":["{X}"]}`,
+		"SessionService/RemoveMember":          `{"sessionId":"` + w.group.id + `","userId":"{X}"}`,
+		"SessionService/SetMemberRole":         `{"sessionId":"` + w.group.id + `","userId":"{X}","isMuted":true}`,
+		"MessageService/SendMessage":           `{"peerUserId":"{X}","messageId":"{U}","content":{"text":{"body":"x"}}}`,
+		"PresenceService/GetPresence":          `{"userIds":["{X}"]}`,
+	} {
+		t.Run(rpc, func(t *testing.T) {
+			ask := func(user string) string {
+				return w.cost(w.tokens["owner"], rpc, func() string {
+					return strings.NewReplacer("{X}", user, "{U}", uuid.NewString()).Replace(body)
+				}, user)
+			}
+			require.Equal(t, ask("nobody-at-all"), ask("newcomer"))
+		})
+	}
+}
+
+// TestRightsDocument holds docs/rights.md against the table. PARLEY_PRINT_RIGHTS=1 writes it.
+func TestRightsDocument(t *testing.T) {
+	const path = "../../docs/rights.md"
+	if os.Getenv("PARLEY_PRINT_RIGHTS") != "" {
+		require.NoError(t, os.WriteFile(path, []byte(rightsDocument()), 0o600))
+	}
+	raw, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, rightsDocument(), string(raw), "make rights prints it anew")
+}
