@@ -123,11 +123,6 @@ SELECT webhook_id, lane, count(*) AS deliveries FROM queued GROUP BY webhook_id,
 SELECT DISTINCT d.lane FROM webhook_delivery d
 WHERE d.webhook_id = @webhook_id AND d.state = 1 AND d.lane > @after_lane ORDER BY d.lane LIMIT @max_lanes::integer;
 
--- name: WebhookNext :many
--- The delivery that a lane waits for, and none where it waits for none.
-SELECT * FROM webhook_delivery WHERE webhook_id = @webhook_id AND lane = @lane AND state = 1
-ORDER BY position, chunk LIMIT 1;
-
 -- name: WebhookSettle :exec
 -- Notes an attempt and what comes of the delivery.
 WITH settled AS (
@@ -213,3 +208,23 @@ SELECT m.session_id, m.msg_id
 FROM (SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@msg_ids::uuid[]) AS msg_id) q
 CROSS JOIN LATERAL (SELECT x.session_id, x.msg_id FROM msg x
     WHERE x.session_id = q.session_id AND x.msg_id = q.msg_id AND x.user_id = @user_id LIMIT 1) m;
+
+-- name: WebhookPatience :exec
+-- For a transaction that may have much to do: longer than the pool's connections have it.
+SELECT set_config('statement_timeout', '55s', true);
+
+-- name: WebhookSnapshot :one
+SELECT pg_current_snapshot()::text AS snapshot;
+
+-- name: WebhookRemove :exec
+DELETE FROM webhook_delivery WHERE delivery_id = @delivery_id;
+
+-- name: WebhookCount :one
+SELECT count(*) FROM webhook;
+
+-- name: WebhookNext :many
+-- The delivery that a lane waits for, with its webhook; none where the webhook is disabled or gone.
+SELECT sqlc.embed(d), sqlc.embed(w) FROM webhook w
+JOIN webhook_delivery d ON d.webhook_id = w.webhook_id AND d.lane = @lane AND d.state = 1
+WHERE w.webhook_id = @webhook_id AND w.is_enabled
+ORDER BY d.position, d.chunk LIMIT 1;

@@ -182,6 +182,17 @@ func (q *Queries) WebhookAudienceStill(ctx context.Context, db DBTX, arg Webhook
 	return items, nil
 }
 
+const WebhookCount = `-- name: WebhookCount :one
+SELECT count(*) FROM webhook
+`
+
+func (q *Queries) WebhookCount(ctx context.Context, db DBTX) (int64, error) {
+	row := db.QueryRow(ctx, WebhookCount)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const WebhookCountWaiting = `-- name: WebhookCountWaiting :one
 SELECT count(*)::integer FROM (SELECT FROM webhook_delivery d WHERE d.webhook_id = $1 AND d.state = 1 LIMIT $2::integer) w
 `
@@ -454,41 +465,61 @@ func (q *Queries) WebhookNeedless(ctx context.Context, db DBTX, deliveryID uuid.
 }
 
 const WebhookNext = `-- name: WebhookNext :many
-SELECT delivery_id, webhook_id, lane, position, chunk, event_type, session_id, seq_id, user_ids, relation, state, attempts, tries, queued_at, due_at FROM webhook_delivery WHERE webhook_id = $1 AND lane = $2 AND state = 1
-ORDER BY position, chunk LIMIT 1
+SELECT d.delivery_id, d.webhook_id, d.lane, d.position, d.chunk, d.event_type, d.session_id, d.seq_id, d.user_ids, d.relation, d.state, d.attempts, d.tries, d.queued_at, d.due_at, w.webhook_id, w.url, w.description, w.event_types, w.is_enabled, w.disabled_reason, w.moderation_failure, w.moderation_timeout_ms, w.secret, w.old_secret, w.old_secret_until, w.created_at, w.updated_at FROM webhook w
+JOIN webhook_delivery d ON d.webhook_id = w.webhook_id AND d.lane = $1 AND d.state = 1
+WHERE w.webhook_id = $2 AND w.is_enabled
+ORDER BY d.position, d.chunk LIMIT 1
 `
 
 type WebhookNextParams struct {
-	WebhookID uuid.UUID
 	Lane      uuid.UUID
+	WebhookID uuid.UUID
 }
 
-// The delivery that a lane waits for, and none where it waits for none.
-func (q *Queries) WebhookNext(ctx context.Context, db DBTX, arg WebhookNextParams) ([]WebhookDelivery, error) {
-	rows, err := db.Query(ctx, WebhookNext, arg.WebhookID, arg.Lane)
+type WebhookNextRow struct {
+	WebhookDelivery WebhookDelivery
+	Webhook         Webhook
+}
+
+// The delivery that a lane waits for, with its webhook; none where the webhook is disabled or gone.
+func (q *Queries) WebhookNext(ctx context.Context, db DBTX, arg WebhookNextParams) ([]WebhookNextRow, error) {
+	rows, err := db.Query(ctx, WebhookNext, arg.Lane, arg.WebhookID)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []WebhookDelivery
+	var items []WebhookNextRow
 	for rows.Next() {
-		var i WebhookDelivery
+		var i WebhookNextRow
 		if err := rows.Scan(
-			&i.DeliveryID,
-			&i.WebhookID,
-			&i.Lane,
-			&i.Position,
-			&i.Chunk,
-			&i.EventType,
-			&i.SessionID,
-			&i.SeqID,
-			&i.UserIds,
-			&i.Relation,
-			&i.State,
-			&i.Attempts,
-			&i.Tries,
-			&i.QueuedAt,
-			&i.DueAt,
+			&i.WebhookDelivery.DeliveryID,
+			&i.WebhookDelivery.WebhookID,
+			&i.WebhookDelivery.Lane,
+			&i.WebhookDelivery.Position,
+			&i.WebhookDelivery.Chunk,
+			&i.WebhookDelivery.EventType,
+			&i.WebhookDelivery.SessionID,
+			&i.WebhookDelivery.SeqID,
+			&i.WebhookDelivery.UserIds,
+			&i.WebhookDelivery.Relation,
+			&i.WebhookDelivery.State,
+			&i.WebhookDelivery.Attempts,
+			&i.WebhookDelivery.Tries,
+			&i.WebhookDelivery.QueuedAt,
+			&i.WebhookDelivery.DueAt,
+			&i.Webhook.WebhookID,
+			&i.Webhook.Url,
+			&i.Webhook.Description,
+			&i.Webhook.EventTypes,
+			&i.Webhook.IsEnabled,
+			&i.Webhook.DisabledReason,
+			&i.Webhook.ModerationFailure,
+			&i.Webhook.ModerationTimeoutMs,
+			&i.Webhook.Secret,
+			&i.Webhook.OldSecret,
+			&i.Webhook.OldSecretUntil,
+			&i.Webhook.CreatedAt,
+			&i.Webhook.UpdatedAt,
 		); err != nil {
 			return nil, err
 		}
@@ -517,6 +548,16 @@ type WebhookPartParams struct {
 // Puts a part of an audience beside the offline message that it was made of.
 func (q *Queries) WebhookPart(ctx context.Context, db DBTX, arg WebhookPartParams) error {
 	_, err := db.Exec(ctx, WebhookPart, arg.Chunk, arg.UserIds, arg.DeliveryID)
+	return err
+}
+
+const WebhookPatience = `-- name: WebhookPatience :exec
+SELECT set_config('statement_timeout', '55s', true)
+`
+
+// For a transaction that may have much to do: longer than the pool's connections have it.
+func (q *Queries) WebhookPatience(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, WebhookPatience)
 	return err
 }
 
@@ -732,6 +773,15 @@ func (q *Queries) WebhookReaderMoved(ctx context.Context, db DBTX, snapshot stri
 	return err
 }
 
+const WebhookRemove = `-- name: WebhookRemove :exec
+DELETE FROM webhook_delivery WHERE delivery_id = $1
+`
+
+func (q *Queries) WebhookRemove(ctx context.Context, db DBTX, deliveryID uuid.UUID) error {
+	_, err := db.Exec(ctx, WebhookRemove, deliveryID)
+	return err
+}
+
 const WebhookReplay = `-- name: WebhookReplay :many
 UPDATE webhook_delivery d SET state = 1, attempts = 0, due_at = $1
 WHERE d.webhook_id = $2 AND d.delivery_id = ANY ($3::uuid[])
@@ -848,6 +898,17 @@ func (q *Queries) WebhookSettle(ctx context.Context, db DBTX, arg WebhookSettleP
 		arg.DeliveryID,
 	)
 	return err
+}
+
+const WebhookSnapshot = `-- name: WebhookSnapshot :one
+SELECT pg_current_snapshot()::text AS snapshot
+`
+
+func (q *Queries) WebhookSnapshot(ctx context.Context, db DBTX) (string, error) {
+	row := db.QueryRow(ctx, WebhookSnapshot)
+	var snapshot string
+	err := row.Scan(&snapshot)
+	return snapshot, err
 }
 
 const WebhookTrimDeliveries = `-- name: WebhookTrimDeliveries :execrows
