@@ -79,6 +79,7 @@ func Version(ctx context.Context, url string) (current, newest int64, err error)
 // database they clone by it.
 func Hash() string {
 	h := sha256.New()
+	h.Write(fmt.Appendf(nil, "river %d ", riverVersion))
 	err := fs.WalkDir(files, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -132,5 +133,5 @@ func newProvider(pool *sql.DB) (*goose.Provider, error) {
 		return nil, err
 	}
 	return goose.NewProvider(goose.DialectPostgres, pool, migrations,
-		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))
+		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true), goose.WithGoMigrations(riverTables()))
 }

@@ -29,7 +29,12 @@ SELECT DISTINCT unnest(recalls)::uuid AS session_id FROM commit_log WHERE recall
 
 -- name: FeedTrimCommits :execrows
 -- Rows of transactions that had ended before the given snapshot.
-DELETE FROM commit_log WHERE xid < pg_snapshot_xmin(CAST(CAST(@until AS text) AS pg_snapshot));
+-- Not what the webhooks' reader has yet to read, unless it has not read for a day.
+DELETE FROM commit_log WHERE xid < pg_snapshot_xmin(CAST(CAST(@until AS text) AS pg_snapshot))
+    AND xid < ALL (SELECT pg_snapshot_xmin(CAST(r.snapshot AS pg_snapshot)) FROM webhook_reader r
+        WHERE r.snapshot IS NOT NULL AND r.read_at > now() - interval '24 hours');
 
 -- name: FeedTrimRelations :execrows
-DELETE FROM relation_change WHERE xid < pg_snapshot_xmin(CAST(CAST(@until AS text) AS pg_snapshot));
+DELETE FROM relation_change WHERE xid < pg_snapshot_xmin(CAST(CAST(@until AS text) AS pg_snapshot))
+    AND xid < ALL (SELECT pg_snapshot_xmin(CAST(r.snapshot AS pg_snapshot)) FROM webhook_reader r
+        WHERE r.snapshot IS NOT NULL AND r.read_at > now() - interval '24 hours');

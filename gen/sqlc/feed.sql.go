@@ -158,9 +158,12 @@ func (q *Queries) FeedSnapshot(ctx context.Context, db DBTX) (FeedSnapshotRow, e
 
 const FeedTrimCommits = `-- name: FeedTrimCommits :execrows
 DELETE FROM commit_log WHERE xid < pg_snapshot_xmin(CAST(CAST($1 AS text) AS pg_snapshot))
+    AND xid < ALL (SELECT pg_snapshot_xmin(CAST(r.snapshot AS pg_snapshot)) FROM webhook_reader r
+        WHERE r.snapshot IS NOT NULL AND r.read_at > now() - interval '24 hours')
 `
 
 // Rows of transactions that had ended before the given snapshot.
+// Not what the webhooks' reader has yet to read, unless it has not read for a day.
 func (q *Queries) FeedTrimCommits(ctx context.Context, db DBTX, until string) (int64, error) {
 	result, err := db.Exec(ctx, FeedTrimCommits, until)
 	if err != nil {
@@ -171,6 +174,8 @@ func (q *Queries) FeedTrimCommits(ctx context.Context, db DBTX, until string) (i
 
 const FeedTrimRelations = `-- name: FeedTrimRelations :execrows
 DELETE FROM relation_change WHERE xid < pg_snapshot_xmin(CAST(CAST($1 AS text) AS pg_snapshot))
+    AND xid < ALL (SELECT pg_snapshot_xmin(CAST(r.snapshot AS pg_snapshot)) FROM webhook_reader r
+        WHERE r.snapshot IS NOT NULL AND r.read_at > now() - interval '24 hours')
 `
 
 func (q *Queries) FeedTrimRelations(ctx context.Context, db DBTX, until string) (int64, error) {

@@ -124,3 +124,59 @@ type UserToUser struct {
 	Kind      int16
 	UpdatedAt time.Time
 }
+
+type Webhook struct {
+	WebhookID           uuid.UUID
+	Url                 string
+	Description         string
+	EventTypes          []int16
+	IsEnabled           bool
+	DisabledReason      int16
+	ModerationFailure   int16
+	ModerationTimeoutMs int32
+	Secret              []byte
+	OldSecret           []byte
+	OldSecretUntil      *time.Time
+	CreatedAt           time.Time
+	UpdatedAt           time.Time
+}
+
+type WebhookAttempt struct {
+	DeliveryID uuid.UUID
+	Number     int32
+	At         time.Time
+	Status     int32
+	Error      string
+	Millis     int32
+}
+
+type WebhookDelivery struct {
+	DeliveryID uuid.UUID
+	WebhookID  uuid.UUID
+	Lane       uuid.UUID
+	Position   int64
+	Chunk      int32
+	EventType  int16
+	SessionID  *uuid.UUID
+	SeqID      int64
+	UserIds    []string
+	Relation   int16
+	State      int16
+	Attempts   int32
+	Tries      int32
+	QueuedAt   time.Time
+	DueAt      time.Time
+}
+
+type WebhookReader struct {
+	One        bool
+	Generation int64
+	Snapshot   *string
+	ReadAt     *time.Time
+}
+
+type WebhookSession struct {
+	SessionID uuid.UUID
+	SeqID     int64
+	ToldAt    time.Time
+}

@@ -41,6 +41,8 @@ type App struct {
 	clock clockwork.Clock
 
 	pool     *pgxpool.Pool
+	hookPool *pgxpool.Pool // of webhooks
+	hooks    *webhooks
 	life     *epoch
 	feed     *feed.Feed
 	commits  *committer.Committer
@@ -151,6 +153,7 @@ func (a *App) Run(ctx context.Context) error {
 	workers.Go(func() { a.presence.Run(work) })
 	workers.Go(func() { a.cached.Run(work) })
 	workers.Go(func() { a.watch(work) })
+	workers.Go(func() { a.hooks.runner.Run(work) })
 	if a.roster != nil {
 		workers.Go(func() { a.roster.Run(work) })
 	}
@@ -256,8 +259,13 @@ func (a *App) release() {
 	if a.redis != nil {
 		_ = a.redis.Close()
 	}
-	if a.pool != nil {
-		a.pool.Close()
+	if a.hooks != nil {
+		a.hooks.sender.Close()
+	}
+	for _, p := range []*pgxpool.Pool{a.hookPool, a.pool} {
+		if p != nil {
+			p.Close()
+		}
 	}
 }
 

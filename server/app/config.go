@@ -16,6 +16,7 @@ import (
 
 	"github.com/parley-im/parley/server/auth"
 	"github.com/parley-im/parley/server/roster"
+	"github.com/parley-im/parley/server/webhook"
 )
 
 // Config is everything that can be set. Every field but Clock is a flag and an environment variable alike: --postgres-url is
@@ -34,6 +35,7 @@ type Config struct {
 	Stream   StreamConfig
 	Cache    CacheConfig
 	Roster   RosterConfig
+	Webhook  WebhookConfig
 
 	// DevLogins are users whom the chat page signs in without a token, on this machine only. No setting: `parley run` names
 	// them, and nothing in production does.
@@ -93,6 +95,16 @@ type RosterConfig struct {
 	MaxMB int64  // memory that it may take, in MiB, about 20 to 45 bytes per membership; past it none is kept; 2048
 }
 
+// WebhookConfig sets webhooks. They are managed by AdminService.
+type WebhookConfig struct {
+	Key        string        `secret:"true"` // seals the webhooks' secrets in the database, 64 hexadecimal digits; empty: there can be no webhooks
+	KeyOld     string        `secret:"true"` // a second one that opens them, while keys are changed
+	AllowCIDRs []string      // addresses beside the public internet that webhooks may go to, such as 10.1.0.0/16; none
+	AllowHTTP  bool          // permit plain http URLs, in a network where nobody can read what is on the wire
+	LogTTL     time.Duration // how long deliveries are kept that do not wait; 168 h
+	Backlog    int           // deliveries of one webhook that may wait; past it the webhook is disabled; 1000000
+}
+
 // ownIssuer is the iss of tokens that Parley mints itself.
 const ownIssuer = "parley"
 
@@ -107,6 +119,7 @@ func Default() Config {
 		Cache:    CacheConfig{RingBytes: 64 << 20, RedisLength: 500, RedisTTL: 24 * time.Hour, StateTTL: time.Hour},
 		DataDir:  ".data", Committers: 2, UnaryTimeout: 10 * time.Second, DrainTimeout: 15 * time.Second,
 		DrainGrace: 3 * time.Second, LogLevel: "info",
+		Webhook:  WebhookConfig{LogTTL: 7 * 24 * time.Hour, Backlog: 1_000_000},
 	}
 }
 
@@ -138,6 +151,12 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.DurationVar(&c.Cache.StateTTL, "state-ttl", c.Cache.StateTTL, "how long Redis keeps a user's message states of a session; 0 for not at all")
 	f.StringVar(&c.Roster.Mode, "roster", c.Roster.Mode, "whether to keep the map of all relations in memory: on or off")
 	f.Int64Var(&c.Roster.MaxMB, "roster-max-mb", c.Roster.MaxMB, "MiB that the map of all relations may take; past it none is kept")
+	f.StringVar(&c.Webhook.Key, "webhook-key", c.Webhook.Key, "seals the secrets of webhooks, 64 hexadecimal digits (secret; prefer PARLEY_WEBHOOK_KEY); without it there can be no webhooks")
+	f.StringVar(&c.Webhook.KeyOld, "webhook-key-old", c.Webhook.KeyOld, "a second key that opens them, while keys are changed (secret)")
+	f.StringSliceVar(&c.Webhook.AllowCIDRs, "webhook-allow-cidrs", c.Webhook.AllowCIDRs, "addresses beside the public internet that webhooks may go to, comma-separated, such as 10.1.0.0/16")
+	f.BoolVar(&c.Webhook.AllowHTTP, "webhook-allow-http", c.Webhook.AllowHTTP, "permit plain http URLs for webhooks")
+	f.DurationVar(&c.Webhook.LogTTL, "webhook-log-ttl", c.Webhook.LogTTL, "how long the log of webhooks' deliveries is kept")
+	f.IntVar(&c.Webhook.Backlog, "webhook-backlog", c.Webhook.Backlog, "deliveries of one webhook that may wait; past it the webhook is disabled")
 	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "where keys, and the embedded databases of `parley run`, are kept")
 	f.IntVar(&c.Committers, "committers", c.Committers, "group commits that run at the same time")
 	f.DurationVar(&c.UnaryTimeout, "unary-timeout", c.UnaryTimeout, "bound on calls that are no streams")
@@ -221,6 +240,18 @@ func (c Config) Validate() error {
 	if c.Roster.MaxMB < 1 || c.Roster.MaxMB > roster.MaxBytes>>20 {
 		bad("PARLEY_ROSTER_MAX_MB: %d is not 1 to %d", c.Roster.MaxMB, roster.MaxBytes>>20)
 	}
+	if _, err := c.Webhook.sealer(); err != nil {
+		errs = append(errs, err)
+	}
+	if c.Webhook.KeyOld != "" && c.Webhook.Key == "" {
+		bad("PARLEY_WEBHOOK_KEY_OLD is set without PARLEY_WEBHOOK_KEY")
+	}
+	if _, err := webhook.ParseAddresses(c.Webhook.AllowCIDRs, c.Webhook.AllowHTTP); err != nil {
+		bad("PARLEY_WEBHOOK_ALLOW_CIDRS: %w", err)
+	}
+	if c.Webhook.LogTTL < time.Hour || c.Webhook.Backlog < 1 || c.Webhook.Backlog > 100_000_000 {
+		bad("PARLEY_WEBHOOK_LOG_TTL or PARLEY_WEBHOOK_BACKLOG: not an hour or more, 1 to 100000000 deliveries")
+	}
 	if c.Committers < 1 || c.Committers > 64 {
 		bad("PARLEY_COMMITTERS: %d is not 1 to 64", c.Committers)
 	}
@@ -255,5 +286,7 @@ func (c Config) LogValue() slog.Value {
 		slog.String("token_issuer", c.Auth.Issuer), slog.String("token_audience", c.Auth.Audience),
 		slog.String("signing_key_set", is(c.Auth.SigningKey)), slog.Duration("heartbeat", c.Stream.Heartbeat),
 		slog.Int64("roam_backlog", c.Stream.RoamBacklog), slog.Int("committers", c.Committers),
-		slog.String("roster", c.Roster.Mode), slog.Int64("roster_max_mb", c.Roster.MaxMB))
+		slog.String("roster", c.Roster.Mode), slog.Int64("roster_max_mb", c.Roster.MaxMB),
+		slog.String("webhook_key_set", is(c.Webhook.Key)), slog.Any("webhook_allow_cidrs", c.Webhook.AllowCIDRs),
+		slog.Bool("webhook_allow_http", c.Webhook.AllowHTTP))
 }

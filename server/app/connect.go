@@ -51,7 +51,11 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	sink.underway.tell = sink.tellAdvanced
 	a.feed = feed.New(storage.Feed{DB: db}, sink, a.clock, a.log, reg)
 	fleet := a.tellOthers(db, local, recent, life, reg)
-	a.commits = committer.New(a.cfg.Committers, countedLog{logs, sink.underway}, publisher{&offline.Publisher{Ring: recent, Hub: fleet, Keeper: a.keeper}, a.cached, sink.underway}, a.clock, a.log, committer.NewMetrics(reg))
+	if a.hooks, err = a.connectWebhooks(ctx, life, reg); err != nil {
+		return nil, nil, err
+	}
+	a.commits = committer.New(a.cfg.Committers, countedLog{logs, sink.underway},
+		toldPublisher{publisher{&offline.Publisher{Ring: recent, Hub: fleet, Keeper: a.keeper}, a.cached, sink.underway}, a.hooks.runner.Wake}, a.clock, a.log, committer.NewMetrics(reg))
 	a.acks = cursor.New(positions, positions, life, a.clock, a.log)
 	a.seen = device.NewSightings(storage.Devices{DB: db}, a.clock, a.log)
 	reader := offline.NewReader(recent, a.keeper, logs, reg)
@@ -68,6 +72,7 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	states.Register(reg)
 	a.states = states
 	messages := messaging.NewService(a.commits, reader, positions, a.clock)
+	messages.Moderate(a.hooks.moderator)
 
 	a.streams = stream.NewManager(stream.Config{Heartbeat: a.cfg.Stream.Heartbeat, RoamBacklog: a.cfg.Stream.RoamBacklog},
 		stream.Ports{Hub: local, Starter: streamStarts{positions, a.acks}, Sessions: streamSessions{relmap.active, positions, sessions},
@@ -126,7 +131,7 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 			State:    &rpc.StateServer{States: states},
 			Sync:     syncer,
 			Presence: &rpc.PresenceServer{Presences: presence.NewService(a.presence, storage.PresenceAudience{DB: db})},
-			Admin: &rpc.AdminServer{Accounts: accounts, Tokens: tokens,
+			Admin: &rpc.AdminServer{Accounts: accounts, Tokens: tokens, Webhooks: a.hooks.service,
 				Node: nodeStats{a.streams, a.commits}, Epoch: life, StartedAt: a.clock.Now(), Version: Version},
 		},
 		Subscriber: syncer, Verifier: verifier, PublicKeys: published, APIKey: key, Gate: gate, Health: a.health, Log: a.log, Metrics: reg,

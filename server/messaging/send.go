@@ -35,6 +35,8 @@ type Service struct {
 	history History
 	limits  cursor.Limits
 	clock   clockwork.Clock
+
+	moderator Moderator // nil: nobody moderates
 }
 
 // NewService returns the service.
@@ -72,6 +74,10 @@ func (s *Service) Send(ctx context.Context, by session.Actor, messages []Outgoin
 		}
 		drafts, place = append(drafts, d), append(place, i)
 	}
+	drafts, place, err := s.moderate(ctx, by.UserID, drafts, place, out)
+	if err != nil {
+		return nil, err
+	}
 	committed, err := s.log.Send(ctx, drafts)
 	if err != nil {
 		return nil, err
@@ -93,14 +99,8 @@ func draft(by session.Actor, m Outgoing) (message.Draft, error) {
 		}
 		d.SessionID, _, _ = session.DirectID(by.UserID, m.Peer)
 	}
-	switch m.Content.GetKind().(type) {
-	case *parleyv1.Content_Text:
-		d.Type = message.TypeText
-	case *parleyv1.Content_Attachment:
-		d.Type = message.TypeAttachment
-	case *parleyv1.Content_Custom:
-		d.Type = message.TypeCustom
-	default:
+	var ok bool
+	if d.Type, ok = TypeOf(m.Content); !ok {
 		return d, refusal.New(refusal.InvalidField, "Only text, attachment and custom can be sent.",
 			"field", "content", "rule", "kind")
 	}

@@ -37,6 +37,8 @@ const (
 	Members   Listing = 3 // after user id
 	Readers   Listing = 4 // after user id
 	Offline   Listing = 5 // after session id, seq
+
+	WebhookDeliveries Listing = 16 // before position, chunk
 )
 
 // For returns the listing narrowed to a question: a token made for one scope is refused for every other. Pass what

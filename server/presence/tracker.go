@@ -3,6 +3,7 @@ package presence
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -199,4 +200,22 @@ func (t *Tracker) Round(ctx context.Context) {
 
 func event(p *parleyv1.Presence) *parleyv1.Event {
 	return &parleyv1.Event{Kind: &parleyv1.Event_Presence{Presence: &parleyv1.PresenceEvent{Presence: p}}}
+}
+
+// Anywhere returns those of the users who have a live device on any node, or are in the grace of one, as far as this node
+// knows: without a board, only of its own.
+func (t *Tracker) Anywhere(ctx context.Context, users []string) map[string]bool {
+	out := make(map[string]bool)
+	for part := range slices.Chunk(users, atOnce) {
+		seen := make([]Seen, len(part))
+		for i, id := range part {
+			seen[i].UserID = id
+		}
+		for _, p := range t.presences(ctx, seen) {
+			if len(p.Devices) > 0 {
+				out[p.UserID] = true
+			}
+		}
+	}
+	return out
 }

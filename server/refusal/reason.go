@@ -105,6 +105,23 @@ const (
 	TooManyRelations Reason = "TOO_MANY_RELATIONS"
 )
 
+// Webhooks.
+const (
+	// MessageRejected: the app's moderation declined the message; metadata "moderation_reason" may say why. Give up.
+	MessageRejected Reason = "MESSAGE_REJECTED"
+	// ModerationUnavailable: the app's moderation gave no answer and the message was not sent. Retry with backoff and the
+	// same message id.
+	ModerationUnavailable Reason = "MODERATION_UNAVAILABLE"
+	// WebhookUnavailable: there is no such webhook. Correct the request.
+	WebhookUnavailable Reason = "WEBHOOK_UNAVAILABLE"
+	// WebhooksOff: the server has no key for the secrets of webhooks. Set one.
+	WebhooksOff Reason = "WEBHOOKS_OFF"
+	// ModerationTaken: another webhook moderates already. Change or delete that one.
+	ModerationTaken Reason = "MODERATION_TAKEN"
+	// TooManyWebhooks: there are as many webhooks as there may be. Delete one.
+	TooManyWebhooks Reason = "TOO_MANY_WEBHOOKS"
+)
+
 var reasons = []Reason{
 	TokenMissing, TokenInvalid, TokenExpired, APIKeyInvalid, UserDeactivated, DeviceRevoked, NotAllowed,
 	InvalidField, SessionUnavailable, MessageUnavailable, RecipientUnavailable, RecipientBlockedByYou, UserUnavailable,
@@ -113,6 +130,7 @@ var reasons = []Reason{
 	CursorBeyondHead, CursorInvisible, EpochChanged, PageTokenInvalid,
 	RequestTooLarge, RateLimited, Overloaded, Unavailable, StreamDisplaced, ShuttingDown, TooManyDevices, TooManySessions,
 	TooManyRelations,
+	MessageRejected, ModerationUnavailable, WebhookUnavailable, WebhooksOff, ModerationTaken, TooManyWebhooks,
 }
 
 // Reasons returns every reason, each once, in declaration order. The slice is the caller's own.

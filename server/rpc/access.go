@@ -76,6 +76,15 @@ var declared = map[string]access{
 	parleyv1connect.AdminServiceUpsertUserProcedure:     admin,
 	parleyv1connect.AdminServiceDeactivateUserProcedure: admin,
 	parleyv1connect.AdminServiceGetStatsProcedure:       admin,
+
+	parleyv1connect.AdminServiceCreateWebhookProcedure:           admin,
+	parleyv1connect.AdminServiceListWebhooksProcedure:            admin,
+	parleyv1connect.AdminServiceUpdateWebhookProcedure:           admin,
+	parleyv1connect.AdminServiceDeleteWebhookProcedure:           admin,
+	parleyv1connect.AdminServiceRotateWebhookSecretProcedure:     admin,
+	parleyv1connect.AdminServiceListWebhookDeliveriesProcedure:   admin,
+	parleyv1connect.AdminServiceReplayWebhookDeliveriesProcedure: admin,
+	parleyv1connect.AdminServiceTestWebhookProcedure:             admin,
 }
 
 // serviceFiles are the protos whose services this server offers.

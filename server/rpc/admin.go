@@ -10,6 +10,7 @@ import (
 	"github.com/parley-im/parley/server/account"
 	"github.com/parley-im/parley/server/device"
 	"github.com/parley-im/parley/server/stream"
+	"github.com/parley-im/parley/server/webhook"
 )
 
 // NodeStats are the live figures of this node. Safe for concurrent use.
@@ -26,6 +27,7 @@ type NodeStats interface {
 type AdminServer struct {
 	Accounts *account.Service
 	Tokens   *device.Tokens
+	Webhooks *webhook.Service
 	Node     NodeStats
 	Epoch    stream.Epoch
 	// StartedAt is when this node started.

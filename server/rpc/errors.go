@@ -54,6 +54,13 @@ var codes = map[refusal.Reason]connect.Code{
 	refusal.TooManyDevices:   connect.CodeResourceExhausted,
 	refusal.TooManySessions:  connect.CodeResourceExhausted,
 	refusal.TooManyRelations: connect.CodeResourceExhausted,
+
+	refusal.MessageRejected:       connect.CodePermissionDenied,
+	refusal.ModerationUnavailable: connect.CodeUnavailable,
+	refusal.WebhookUnavailable:    connect.CodeNotFound,
+	refusal.WebhooksOff:           connect.CodeFailedPrecondition,
+	refusal.ModerationTaken:       connect.CodeFailedPrecondition,
+	refusal.TooManyWebhooks:       connect.CodeResourceExhausted,
 }
 
 // verdict is what the caller is told of an error.

@@ -578,7 +578,7 @@ var File_parley_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_parley_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1dparley/v1/admin_service.proto\x12\tparley.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eparley/v1/device_service.proto\"\xe1\x01\n" +
+	"\x1dparley/v1/admin_service.proto\x12\tparley.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eparley/v1/device_service.proto\x1a\x17parley/v1/webhook.proto\"\xe1\x01\n" +
 	"\x12CreateTokenRequest\x12\"\n" +
 	"\auser_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01(@R\x06userId\x12&\n" +
 	"\tdevice_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01(@R\bdeviceId\x12>\n" +
@@ -616,13 +616,21 @@ const file_parley_v1_admin_service_proto_rawDesc = "" +
 	"\rmessages_sent\x18\a \x01(\x03R\fmessagesSent\x129\n" +
 	"\n" +
 	"started_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x18\n" +
-	"\aversion\x18\t \x01(\tR\aversion2\xd4\x03\n" +
+	"\aversion\x18\t \x01(\tR\aversion2\x97\f\n" +
 	"\fAdminService\x12i\n" +
 	"\vCreateToken\x12\x1d.parley.v1.CreateTokenRequest\x1a\x1e.parley.v1.CreateTokenResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/admin/tokens\x12o\n" +
 	"\n" +
 	"UpsertUser\x12\x1c.parley.v1.UpsertUserRequest\x1a\x1d.parley.v1.UpsertUserResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\x1a\x19/v1/admin/users/{user_id}\x12\x86\x01\n" +
 	"\x0eDeactivateUser\x12 .parley.v1.DeactivateUserRequest\x1a!.parley.v1.DeactivateUserResponse\"/\x82\xd3\xe4\x93\x02):\x01*\"$/v1/admin/users/{user_id}/deactivate\x12_\n" +
-	"\bGetStats\x12\x1a.parley.v1.GetStatsRequest\x1a\x1b.parley.v1.GetStatsResponse\"\x1a\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/admin/stats\x90\x02\x01B\x9b\x01\n" +
+	"\bGetStats\x12\x1a.parley.v1.GetStatsRequest\x1a\x1b.parley.v1.GetStatsResponse\"\x1a\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/admin/stats\x90\x02\x01\x12q\n" +
+	"\rCreateWebhook\x12\x1f.parley.v1.CreateWebhookRequest\x1a .parley.v1.CreateWebhookResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/admin/webhooks\x12n\n" +
+	"\fListWebhooks\x12\x1e.parley.v1.ListWebhooksRequest\x1a\x1f.parley.v1.ListWebhooksResponse\"\x1d\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/admin/webhooks\x90\x02\x01\x12~\n" +
+	"\rUpdateWebhook\x12\x1f.parley.v1.UpdateWebhookRequest\x1a .parley.v1.UpdateWebhookResponse\"*\x82\xd3\xe4\x93\x02$:\x01*2\x1f/v1/admin/webhooks/{webhook_id}\x12{\n" +
+	"\rDeleteWebhook\x12\x1f.parley.v1.DeleteWebhookRequest\x1a .parley.v1.DeleteWebhookResponse\"'\x82\xd3\xe4\x93\x02!*\x1f/v1/admin/webhooks/{webhook_id}\x12\x97\x01\n" +
+	"\x13RotateWebhookSecret\x12%.parley.v1.RotateWebhookSecretRequest\x1a&.parley.v1.RotateWebhookSecretResponse\"1\x82\xd3\xe4\x93\x02+:\x01*\"&/v1/admin/webhooks/{webhook_id}/rotate\x12\xa1\x01\n" +
+	"\x15ListWebhookDeliveries\x12'.parley.v1.ListWebhookDeliveriesRequest\x1a(.parley.v1.ListWebhookDeliveriesResponse\"5\x82\xd3\xe4\x93\x02,\x12*/v1/admin/webhooks/{webhook_id}/deliveries\x90\x02\x01\x12\xa3\x01\n" +
+	"\x17ReplayWebhookDeliveries\x12).parley.v1.ReplayWebhookDeliveriesRequest\x1a*.parley.v1.ReplayWebhookDeliveriesResponse\"1\x82\xd3\xe4\x93\x02+:\x01*\"&/v1/admin/webhooks/{webhook_id}/replay\x12}\n" +
+	"\vTestWebhook\x12\x1d.parley.v1.TestWebhookRequest\x1a\x1e.parley.v1.TestWebhookResponse\"/\x82\xd3\xe4\x93\x02):\x01*\"$/v1/admin/webhooks/{webhook_id}/testB\x9b\x01\n" +
 	"\rcom.parley.v1B\x11AdminServiceProtoP\x01Z2github.com/parley-im/parley/gen/parley/v1;parleyv1\xa2\x02\x03PXX\xaa\x02\tParley.V1\xca\x02\tParley\\V1\xe2\x02\x15Parley\\V1\\GPBMetadata\xea\x02\n" +
 	"Parley::V1b\x06proto3"
 
@@ -640,18 +648,34 @@ func file_parley_v1_admin_service_proto_rawDescGZIP() []byte {
 
 var file_parley_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_parley_v1_admin_service_proto_goTypes = []any{
-	(*CreateTokenRequest)(nil),     // 0: parley.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),    // 1: parley.v1.CreateTokenResponse
-	(*User)(nil),                   // 2: parley.v1.User
-	(*UpsertUserRequest)(nil),      // 3: parley.v1.UpsertUserRequest
-	(*UpsertUserResponse)(nil),     // 4: parley.v1.UpsertUserResponse
-	(*DeactivateUserRequest)(nil),  // 5: parley.v1.DeactivateUserRequest
-	(*DeactivateUserResponse)(nil), // 6: parley.v1.DeactivateUserResponse
-	(*GetStatsRequest)(nil),        // 7: parley.v1.GetStatsRequest
-	(*GetStatsResponse)(nil),       // 8: parley.v1.GetStatsResponse
-	(*durationpb.Duration)(nil),    // 9: google.protobuf.Duration
-	(DevicePlatform)(0),            // 10: parley.v1.DevicePlatform
-	(*timestamppb.Timestamp)(nil),  // 11: google.protobuf.Timestamp
+	(*CreateTokenRequest)(nil),              // 0: parley.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),             // 1: parley.v1.CreateTokenResponse
+	(*User)(nil),                            // 2: parley.v1.User
+	(*UpsertUserRequest)(nil),               // 3: parley.v1.UpsertUserRequest
+	(*UpsertUserResponse)(nil),              // 4: parley.v1.UpsertUserResponse
+	(*DeactivateUserRequest)(nil),           // 5: parley.v1.DeactivateUserRequest
+	(*DeactivateUserResponse)(nil),          // 6: parley.v1.DeactivateUserResponse
+	(*GetStatsRequest)(nil),                 // 7: parley.v1.GetStatsRequest
+	(*GetStatsResponse)(nil),                // 8: parley.v1.GetStatsResponse
+	(*durationpb.Duration)(nil),             // 9: google.protobuf.Duration
+	(DevicePlatform)(0),                     // 10: parley.v1.DevicePlatform
+	(*timestamppb.Timestamp)(nil),           // 11: google.protobuf.Timestamp
+	(*CreateWebhookRequest)(nil),            // 12: parley.v1.CreateWebhookRequest
+	(*ListWebhooksRequest)(nil),             // 13: parley.v1.ListWebhooksRequest
+	(*UpdateWebhookRequest)(nil),            // 14: parley.v1.UpdateWebhookRequest
+	(*DeleteWebhookRequest)(nil),            // 15: parley.v1.DeleteWebhookRequest
+	(*RotateWebhookSecretRequest)(nil),      // 16: parley.v1.RotateWebhookSecretRequest
+	(*ListWebhookDeliveriesRequest)(nil),    // 17: parley.v1.ListWebhookDeliveriesRequest
+	(*ReplayWebhookDeliveriesRequest)(nil),  // 18: parley.v1.ReplayWebhookDeliveriesRequest
+	(*TestWebhookRequest)(nil),              // 19: parley.v1.TestWebhookRequest
+	(*CreateWebhookResponse)(nil),           // 20: parley.v1.CreateWebhookResponse
+	(*ListWebhooksResponse)(nil),            // 21: parley.v1.ListWebhooksResponse
+	(*UpdateWebhookResponse)(nil),           // 22: parley.v1.UpdateWebhookResponse
+	(*DeleteWebhookResponse)(nil),           // 23: parley.v1.DeleteWebhookResponse
+	(*RotateWebhookSecretResponse)(nil),     // 24: parley.v1.RotateWebhookSecretResponse
+	(*ListWebhookDeliveriesResponse)(nil),   // 25: parley.v1.ListWebhookDeliveriesResponse
+	(*ReplayWebhookDeliveriesResponse)(nil), // 26: parley.v1.ReplayWebhookDeliveriesResponse
+	(*TestWebhookResponse)(nil),             // 27: parley.v1.TestWebhookResponse
 }
 var file_parley_v1_admin_service_proto_depIdxs = []int32{
 	9,  // 0: parley.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
@@ -664,12 +688,28 @@ var file_parley_v1_admin_service_proto_depIdxs = []int32{
 	3,  // 7: parley.v1.AdminService.UpsertUser:input_type -> parley.v1.UpsertUserRequest
 	5,  // 8: parley.v1.AdminService.DeactivateUser:input_type -> parley.v1.DeactivateUserRequest
 	7,  // 9: parley.v1.AdminService.GetStats:input_type -> parley.v1.GetStatsRequest
-	1,  // 10: parley.v1.AdminService.CreateToken:output_type -> parley.v1.CreateTokenResponse
-	4,  // 11: parley.v1.AdminService.UpsertUser:output_type -> parley.v1.UpsertUserResponse
-	6,  // 12: parley.v1.AdminService.DeactivateUser:output_type -> parley.v1.DeactivateUserResponse
-	8,  // 13: parley.v1.AdminService.GetStats:output_type -> parley.v1.GetStatsResponse
-	10, // [10:14] is the sub-list for method output_type
-	6,  // [6:10] is the sub-list for method input_type
+	12, // 10: parley.v1.AdminService.CreateWebhook:input_type -> parley.v1.CreateWebhookRequest
+	13, // 11: parley.v1.AdminService.ListWebhooks:input_type -> parley.v1.ListWebhooksRequest
+	14, // 12: parley.v1.AdminService.UpdateWebhook:input_type -> parley.v1.UpdateWebhookRequest
+	15, // 13: parley.v1.AdminService.DeleteWebhook:input_type -> parley.v1.DeleteWebhookRequest
+	16, // 14: parley.v1.AdminService.RotateWebhookSecret:input_type -> parley.v1.RotateWebhookSecretRequest
+	17, // 15: parley.v1.AdminService.ListWebhookDeliveries:input_type -> parley.v1.ListWebhookDeliveriesRequest
+	18, // 16: parley.v1.AdminService.ReplayWebhookDeliveries:input_type -> parley.v1.ReplayWebhookDeliveriesRequest
+	19, // 17: parley.v1.AdminService.TestWebhook:input_type -> parley.v1.TestWebhookRequest
+	1,  // 18: parley.v1.AdminService.CreateToken:output_type -> parley.v1.CreateTokenResponse
+	4,  // 19: parley.v1.AdminService.UpsertUser:output_type -> parley.v1.UpsertUserResponse
+	6,  // 20: parley.v1.AdminService.DeactivateUser:output_type -> parley.v1.DeactivateUserResponse
+	8,  // 21: parley.v1.AdminService.GetStats:output_type -> parley.v1.GetStatsResponse
+	20, // 22: parley.v1.AdminService.CreateWebhook:output_type -> parley.v1.CreateWebhookResponse
+	21, // 23: parley.v1.AdminService.ListWebhooks:output_type -> parley.v1.ListWebhooksResponse
+	22, // 24: parley.v1.AdminService.UpdateWebhook:output_type -> parley.v1.UpdateWebhookResponse
+	23, // 25: parley.v1.AdminService.DeleteWebhook:output_type -> parley.v1.DeleteWebhookResponse
+	24, // 26: parley.v1.AdminService.RotateWebhookSecret:output_type -> parley.v1.RotateWebhookSecretResponse
+	25, // 27: parley.v1.AdminService.ListWebhookDeliveries:output_type -> parley.v1.ListWebhookDeliveriesResponse
+	26, // 28: parley.v1.AdminService.ReplayWebhookDeliveries:output_type -> parley.v1.ReplayWebhookDeliveriesResponse
+	27, // 29: parley.v1.AdminService.TestWebhook:output_type -> parley.v1.TestWebhookResponse
+	18, // [18:30] is the sub-list for method output_type
+	6,  // [6:18] is the sub-list for method input_type
 	6,  // [6:6] is the sub-list for extension type_name
 	6,  // [6:6] is the sub-list for extension extendee
 	0,  // [0:6] is the sub-list for field type_name
@@ -681,6 +721,7 @@ func file_parley_v1_admin_service_proto_init() {
 		return
 	}
 	file_parley_v1_device_service_proto_init()
+	file_parley_v1_webhook_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -105,6 +105,18 @@ const (
 	ErrorReason_ERROR_REASON_CALL_ENDED ErrorReason = 38
 	// RESOURCE_EXHAUSTED: the user is at the limit of friends and requests, or of blocks. End one.
 	ErrorReason_ERROR_REASON_TOO_MANY_RELATIONS ErrorReason = 39
+	// PERMISSION_DENIED: the app's moderation declined the message; metadata.moderation_reason may say why. Give up.
+	ErrorReason_ERROR_REASON_MESSAGE_REJECTED ErrorReason = 50
+	// UNAVAILABLE: the app's moderation gave no answer, and nothing was sent. Repeat with the same message_id.
+	ErrorReason_ERROR_REASON_MODERATION_UNAVAILABLE ErrorReason = 51
+	// NOT_FOUND: there is no such webhook. Fix the request.
+	ErrorReason_ERROR_REASON_WEBHOOK_UNAVAILABLE ErrorReason = 52
+	// FAILED_PRECONDITION: this server has no key for the secrets of webhooks. Set PARLEY_WEBHOOK_KEY.
+	ErrorReason_ERROR_REASON_WEBHOOKS_OFF ErrorReason = 53
+	// FAILED_PRECONDITION: another webhook moderates already. Change or delete that one.
+	ErrorReason_ERROR_REASON_MODERATION_TAKEN ErrorReason = 54
+	// RESOURCE_EXHAUSTED: there are as many webhooks as there may be. Delete one.
+	ErrorReason_ERROR_REASON_TOO_MANY_WEBHOOKS ErrorReason = 55
 )
 
 // Enum value maps for ErrorReason.
@@ -150,6 +162,12 @@ var (
 		37: "ERROR_REASON_INTERNAL",
 		38: "ERROR_REASON_CALL_ENDED",
 		39: "ERROR_REASON_TOO_MANY_RELATIONS",
+		50: "ERROR_REASON_MESSAGE_REJECTED",
+		51: "ERROR_REASON_MODERATION_UNAVAILABLE",
+		52: "ERROR_REASON_WEBHOOK_UNAVAILABLE",
+		53: "ERROR_REASON_WEBHOOKS_OFF",
+		54: "ERROR_REASON_MODERATION_TAKEN",
+		55: "ERROR_REASON_TOO_MANY_WEBHOOKS",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":              0,
@@ -192,6 +210,12 @@ var (
 		"ERROR_REASON_INTERNAL":                 37,
 		"ERROR_REASON_CALL_ENDED":               38,
 		"ERROR_REASON_TOO_MANY_RELATIONS":       39,
+		"ERROR_REASON_MESSAGE_REJECTED":         50,
+		"ERROR_REASON_MODERATION_UNAVAILABLE":   51,
+		"ERROR_REASON_WEBHOOK_UNAVAILABLE":      52,
+		"ERROR_REASON_WEBHOOKS_OFF":             53,
+		"ERROR_REASON_MODERATION_TAKEN":         54,
+		"ERROR_REASON_TOO_MANY_WEBHOOKS":        55,
 	}
 )
 
@@ -287,8 +311,7 @@ const file_parley_v1_error_reason_proto_rawDesc = "" +
 	"\bmetadata\x18\x02 \x03(\v2$.parley.v1.ErrorDetail.MetadataEntryR\bmetadata\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\xc7\n" +
-	"\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\x9f\f\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_TOKEN_MISSING\x10\x01\x12\x1e\n" +
@@ -330,7 +353,13 @@ const file_parley_v1_error_reason_proto_rawDesc = "" +
 	"\x1eERROR_REASON_TOO_MANY_SESSIONS\x10$\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10%\x12\x1b\n" +
 	"\x17ERROR_REASON_CALL_ENDED\x10&\x12#\n" +
-	"\x1fERROR_REASON_TOO_MANY_RELATIONS\x10'B\x9a\x01\n" +
+	"\x1fERROR_REASON_TOO_MANY_RELATIONS\x10'\x12!\n" +
+	"\x1dERROR_REASON_MESSAGE_REJECTED\x102\x12'\n" +
+	"#ERROR_REASON_MODERATION_UNAVAILABLE\x103\x12$\n" +
+	" ERROR_REASON_WEBHOOK_UNAVAILABLE\x104\x12\x1d\n" +
+	"\x19ERROR_REASON_WEBHOOKS_OFF\x105\x12!\n" +
+	"\x1dERROR_REASON_MODERATION_TAKEN\x106\x12\"\n" +
+	"\x1eERROR_REASON_TOO_MANY_WEBHOOKS\x107B\x9a\x01\n" +
 	"\rcom.parley.v1B\x10ErrorReasonProtoP\x01Z2github.com/parley-im/parley/gen/parley/v1;parleyv1\xa2\x02\x03PXX\xaa\x02\tParley.V1\xca\x02\tParley\\V1\xe2\x02\x15Parley\\V1\\GPBMetadata\xea\x02\n" +
 	"Parley::V1b\x06proto3"
 

@@ -65,6 +65,14 @@ func bring(ctx context.Context, out io.Writer, cfg *app.Config, log *slog.Logger
 			return "", nil, err
 		}
 	}
+	if cfg.Webhook.Key == "" {
+		if cfg.Webhook.Key, err = secretFile(filepath.Join(cfg.DataDir, "webhook.key")); err != nil {
+			return "", nil, err
+		}
+	}
+	if len(cfg.Webhook.AllowCIDRs) == 0 { // receivers are tried on the same machine
+		cfg.Webhook.AllowCIDRs, cfg.Webhook.AllowHTTP = []string{"127.0.0.0/8", "::1/128"}, true
+	}
 	if cfg.Auth.SigningKey == "" && cfg.Auth.JWKSURL == "" && cfg.Auth.JWKSFile == "" {
 		cfg.Auth.SigningKey = filepath.Join(cfg.DataDir, "signing.pem")
 	}

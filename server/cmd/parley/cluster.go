@@ -138,7 +138,8 @@ func (c *cluster) place(ctx context.Context, cfg app.Config) error {
 		env := append(own[:len(own):len(own)], "PARLEY_LISTEN="+addrs[0], "PARLEY_ADMIN_LISTEN="+addrs[1],
 			"PARLEY_POSTGRES_URL="+cfg.Postgres.URL, "PARLEY_REDIS_URL="+cfg.Redis.URL, "PARLEY_ADMIN_KEY="+cfg.Auth.AdminKey,
 			"PARLEY_SIGNING_KEY="+cfg.Auth.SigningKey, "PARLEY_DATA_DIR="+cfg.DataDir, "PARLEY_LOG_LEVEL="+cfg.LogLevel, "PARLEY_DRAIN_GRACE="+cfg.DrainGrace.String(),
-			fmt.Sprintf("PARLEY_REFLECTION=%t", cfg.Reflection))
+			"PARLEY_WEBHOOK_KEY="+cfg.Webhook.Key, "PARLEY_WEBHOOK_ALLOW_CIDRS="+strings.Join(cfg.Webhook.AllowCIDRs, ","),
+			fmt.Sprintf("PARLEY_WEBHOOK_ALLOW_HTTP=%t", cfg.Webhook.AllowHTTP), fmt.Sprintf("PARLEY_REFLECTION=%t", cfg.Reflection))
 		c.nodes = append(c.nodes, &clusterNode{number: i + 1, addr: addrs[0], ops: addrs[1], env: env})
 	}
 	return nil

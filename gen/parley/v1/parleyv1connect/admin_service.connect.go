@@ -43,6 +43,30 @@ const (
 	AdminServiceDeactivateUserProcedure = "/parley.v1.AdminService/DeactivateUser"
 	// AdminServiceGetStatsProcedure is the fully-qualified name of the AdminService's GetStats RPC.
 	AdminServiceGetStatsProcedure = "/parley.v1.AdminService/GetStats"
+	// AdminServiceCreateWebhookProcedure is the fully-qualified name of the AdminService's
+	// CreateWebhook RPC.
+	AdminServiceCreateWebhookProcedure = "/parley.v1.AdminService/CreateWebhook"
+	// AdminServiceListWebhooksProcedure is the fully-qualified name of the AdminService's ListWebhooks
+	// RPC.
+	AdminServiceListWebhooksProcedure = "/parley.v1.AdminService/ListWebhooks"
+	// AdminServiceUpdateWebhookProcedure is the fully-qualified name of the AdminService's
+	// UpdateWebhook RPC.
+	AdminServiceUpdateWebhookProcedure = "/parley.v1.AdminService/UpdateWebhook"
+	// AdminServiceDeleteWebhookProcedure is the fully-qualified name of the AdminService's
+	// DeleteWebhook RPC.
+	AdminServiceDeleteWebhookProcedure = "/parley.v1.AdminService/DeleteWebhook"
+	// AdminServiceRotateWebhookSecretProcedure is the fully-qualified name of the AdminService's
+	// RotateWebhookSecret RPC.
+	AdminServiceRotateWebhookSecretProcedure = "/parley.v1.AdminService/RotateWebhookSecret"
+	// AdminServiceListWebhookDeliveriesProcedure is the fully-qualified name of the AdminService's
+	// ListWebhookDeliveries RPC.
+	AdminServiceListWebhookDeliveriesProcedure = "/parley.v1.AdminService/ListWebhookDeliveries"
+	// AdminServiceReplayWebhookDeliveriesProcedure is the fully-qualified name of the AdminService's
+	// ReplayWebhookDeliveries RPC.
+	AdminServiceReplayWebhookDeliveriesProcedure = "/parley.v1.AdminService/ReplayWebhookDeliveries"
+	// AdminServiceTestWebhookProcedure is the fully-qualified name of the AdminService's TestWebhook
+	// RPC.
+	AdminServiceTestWebhookProcedure = "/parley.v1.AdminService/TestWebhook"
 )
 
 // AdminServiceClient is a client for the parley.v1.AdminService service.
@@ -55,6 +79,22 @@ type AdminServiceClient interface {
 	DeactivateUser(context.Context, *v1.DeactivateUserRequest) (*v1.DeactivateUserResponse, error)
 	// Figures of this node and of the database.
 	GetStats(context.Context, *v1.GetStatsRequest) (*v1.GetStatsResponse, error)
+	// Makes a webhook and tells its secret, this once. What is committed after the answer is told.
+	CreateWebhook(context.Context, *v1.CreateWebhookRequest) (*v1.CreateWebhookResponse, error)
+	// All webhooks.
+	ListWebhooks(context.Context, *v1.ListWebhooksRequest) (*v1.ListWebhooksResponse, error)
+	// Changes a webhook. All nodes follow within 2 s.
+	UpdateWebhook(context.Context, *v1.UpdateWebhookRequest) (*v1.UpdateWebhookResponse, error)
+	// Deletes a webhook with its deliveries and their log.
+	DeleteWebhook(context.Context, *v1.DeleteWebhookRequest) (*v1.DeleteWebhookResponse, error)
+	// Gives a webhook a new secret and tells it, this once. Requests are signed with both for a while.
+	RotateWebhookSecret(context.Context, *v1.RotateWebhookSecretRequest) (*v1.RotateWebhookSecretResponse, error)
+	// What came of telling a webhook, newest first. Kept for some days.
+	ListWebhookDeliveries(context.Context, *v1.ListWebhookDeliveriesRequest) (*v1.ListWebhookDeliveriesResponse, error)
+	// Tries deliveries again, under the ids that they had.
+	ReplayWebhookDeliveries(context.Context, *v1.ReplayWebhookDeliveriesRequest) (*v1.ReplayWebhookDeliveriesResponse, error)
+	// Sends a webhook one signed test request and tells what came of it.
+	TestWebhook(context.Context, *v1.TestWebhookRequest) (*v1.TestWebhookResponse, error)
 }
 
 // NewAdminServiceClient constructs a client for the parley.v1.AdminService service. By default, it
@@ -93,15 +133,73 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		createWebhook: connect.NewClient[v1.CreateWebhookRequest, v1.CreateWebhookResponse](
+			httpClient,
+			baseURL+AdminServiceCreateWebhookProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("CreateWebhook")),
+			connect.WithClientOptions(opts...),
+		),
+		listWebhooks: connect.NewClient[v1.ListWebhooksRequest, v1.ListWebhooksResponse](
+			httpClient,
+			baseURL+AdminServiceListWebhooksProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ListWebhooks")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		updateWebhook: connect.NewClient[v1.UpdateWebhookRequest, v1.UpdateWebhookResponse](
+			httpClient,
+			baseURL+AdminServiceUpdateWebhookProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("UpdateWebhook")),
+			connect.WithClientOptions(opts...),
+		),
+		deleteWebhook: connect.NewClient[v1.DeleteWebhookRequest, v1.DeleteWebhookResponse](
+			httpClient,
+			baseURL+AdminServiceDeleteWebhookProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("DeleteWebhook")),
+			connect.WithClientOptions(opts...),
+		),
+		rotateWebhookSecret: connect.NewClient[v1.RotateWebhookSecretRequest, v1.RotateWebhookSecretResponse](
+			httpClient,
+			baseURL+AdminServiceRotateWebhookSecretProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("RotateWebhookSecret")),
+			connect.WithClientOptions(opts...),
+		),
+		listWebhookDeliveries: connect.NewClient[v1.ListWebhookDeliveriesRequest, v1.ListWebhookDeliveriesResponse](
+			httpClient,
+			baseURL+AdminServiceListWebhookDeliveriesProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ListWebhookDeliveries")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		replayWebhookDeliveries: connect.NewClient[v1.ReplayWebhookDeliveriesRequest, v1.ReplayWebhookDeliveriesResponse](
+			httpClient,
+			baseURL+AdminServiceReplayWebhookDeliveriesProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ReplayWebhookDeliveries")),
+			connect.WithClientOptions(opts...),
+		),
+		testWebhook: connect.NewClient[v1.TestWebhookRequest, v1.TestWebhookResponse](
+			httpClient,
+			baseURL+AdminServiceTestWebhookProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("TestWebhook")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // adminServiceClient implements AdminServiceClient.
 type adminServiceClient struct {
-	createToken    *connect.Client[v1.CreateTokenRequest, v1.CreateTokenResponse]
-	upsertUser     *connect.Client[v1.UpsertUserRequest, v1.UpsertUserResponse]
-	deactivateUser *connect.Client[v1.DeactivateUserRequest, v1.DeactivateUserResponse]
-	getStats       *connect.Client[v1.GetStatsRequest, v1.GetStatsResponse]
+	createToken             *connect.Client[v1.CreateTokenRequest, v1.CreateTokenResponse]
+	upsertUser              *connect.Client[v1.UpsertUserRequest, v1.UpsertUserResponse]
+	deactivateUser          *connect.Client[v1.DeactivateUserRequest, v1.DeactivateUserResponse]
+	getStats                *connect.Client[v1.GetStatsRequest, v1.GetStatsResponse]
+	createWebhook           *connect.Client[v1.CreateWebhookRequest, v1.CreateWebhookResponse]
+	listWebhooks            *connect.Client[v1.ListWebhooksRequest, v1.ListWebhooksResponse]
+	updateWebhook           *connect.Client[v1.UpdateWebhookRequest, v1.UpdateWebhookResponse]
+	deleteWebhook           *connect.Client[v1.DeleteWebhookRequest, v1.DeleteWebhookResponse]
+	rotateWebhookSecret     *connect.Client[v1.RotateWebhookSecretRequest, v1.RotateWebhookSecretResponse]
+	listWebhookDeliveries   *connect.Client[v1.ListWebhookDeliveriesRequest, v1.ListWebhookDeliveriesResponse]
+	replayWebhookDeliveries *connect.Client[v1.ReplayWebhookDeliveriesRequest, v1.ReplayWebhookDeliveriesResponse]
+	testWebhook             *connect.Client[v1.TestWebhookRequest, v1.TestWebhookResponse]
 }
 
 // CreateToken calls parley.v1.AdminService.CreateToken.
@@ -140,6 +238,78 @@ func (c *adminServiceClient) GetStats(ctx context.Context, req *v1.GetStatsReque
 	return nil, err
 }
 
+// CreateWebhook calls parley.v1.AdminService.CreateWebhook.
+func (c *adminServiceClient) CreateWebhook(ctx context.Context, req *v1.CreateWebhookRequest) (*v1.CreateWebhookResponse, error) {
+	response, err := c.createWebhook.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListWebhooks calls parley.v1.AdminService.ListWebhooks.
+func (c *adminServiceClient) ListWebhooks(ctx context.Context, req *v1.ListWebhooksRequest) (*v1.ListWebhooksResponse, error) {
+	response, err := c.listWebhooks.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// UpdateWebhook calls parley.v1.AdminService.UpdateWebhook.
+func (c *adminServiceClient) UpdateWebhook(ctx context.Context, req *v1.UpdateWebhookRequest) (*v1.UpdateWebhookResponse, error) {
+	response, err := c.updateWebhook.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// DeleteWebhook calls parley.v1.AdminService.DeleteWebhook.
+func (c *adminServiceClient) DeleteWebhook(ctx context.Context, req *v1.DeleteWebhookRequest) (*v1.DeleteWebhookResponse, error) {
+	response, err := c.deleteWebhook.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// RotateWebhookSecret calls parley.v1.AdminService.RotateWebhookSecret.
+func (c *adminServiceClient) RotateWebhookSecret(ctx context.Context, req *v1.RotateWebhookSecretRequest) (*v1.RotateWebhookSecretResponse, error) {
+	response, err := c.rotateWebhookSecret.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListWebhookDeliveries calls parley.v1.AdminService.ListWebhookDeliveries.
+func (c *adminServiceClient) ListWebhookDeliveries(ctx context.Context, req *v1.ListWebhookDeliveriesRequest) (*v1.ListWebhookDeliveriesResponse, error) {
+	response, err := c.listWebhookDeliveries.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ReplayWebhookDeliveries calls parley.v1.AdminService.ReplayWebhookDeliveries.
+func (c *adminServiceClient) ReplayWebhookDeliveries(ctx context.Context, req *v1.ReplayWebhookDeliveriesRequest) (*v1.ReplayWebhookDeliveriesResponse, error) {
+	response, err := c.replayWebhookDeliveries.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// TestWebhook calls parley.v1.AdminService.TestWebhook.
+func (c *adminServiceClient) TestWebhook(ctx context.Context, req *v1.TestWebhookRequest) (*v1.TestWebhookResponse, error) {
+	response, err := c.testWebhook.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // AdminServiceHandler is an implementation of the parley.v1.AdminService service.
 type AdminServiceHandler interface {
 	// Mints a token for a device; makes user and device if they are new. Only where Parley holds a signing key.
@@ -150,6 +320,22 @@ type AdminServiceHandler interface {
 	DeactivateUser(context.Context, *v1.DeactivateUserRequest) (*v1.DeactivateUserResponse, error)
 	// Figures of this node and of the database.
 	GetStats(context.Context, *v1.GetStatsRequest) (*v1.GetStatsResponse, error)
+	// Makes a webhook and tells its secret, this once. What is committed after the answer is told.
+	CreateWebhook(context.Context, *v1.CreateWebhookRequest) (*v1.CreateWebhookResponse, error)
+	// All webhooks.
+	ListWebhooks(context.Context, *v1.ListWebhooksRequest) (*v1.ListWebhooksResponse, error)
+	// Changes a webhook. All nodes follow within 2 s.
+	UpdateWebhook(context.Context, *v1.UpdateWebhookRequest) (*v1.UpdateWebhookResponse, error)
+	// Deletes a webhook with its deliveries and their log.
+	DeleteWebhook(context.Context, *v1.DeleteWebhookRequest) (*v1.DeleteWebhookResponse, error)
+	// Gives a webhook a new secret and tells it, this once. Requests are signed with both for a while.
+	RotateWebhookSecret(context.Context, *v1.RotateWebhookSecretRequest) (*v1.RotateWebhookSecretResponse, error)
+	// What came of telling a webhook, newest first. Kept for some days.
+	ListWebhookDeliveries(context.Context, *v1.ListWebhookDeliveriesRequest) (*v1.ListWebhookDeliveriesResponse, error)
+	// Tries deliveries again, under the ids that they had.
+	ReplayWebhookDeliveries(context.Context, *v1.ReplayWebhookDeliveriesRequest) (*v1.ReplayWebhookDeliveriesResponse, error)
+	// Sends a webhook one signed test request and tells what came of it.
+	TestWebhook(context.Context, *v1.TestWebhookRequest) (*v1.TestWebhookResponse, error)
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -184,6 +370,56 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceCreateWebhookHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceCreateWebhookProcedure,
+		svc.CreateWebhook,
+		connect.WithSchema(adminServiceMethods.ByName("CreateWebhook")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceListWebhooksHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceListWebhooksProcedure,
+		svc.ListWebhooks,
+		connect.WithSchema(adminServiceMethods.ByName("ListWebhooks")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceUpdateWebhookHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceUpdateWebhookProcedure,
+		svc.UpdateWebhook,
+		connect.WithSchema(adminServiceMethods.ByName("UpdateWebhook")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceDeleteWebhookHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceDeleteWebhookProcedure,
+		svc.DeleteWebhook,
+		connect.WithSchema(adminServiceMethods.ByName("DeleteWebhook")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceRotateWebhookSecretHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceRotateWebhookSecretProcedure,
+		svc.RotateWebhookSecret,
+		connect.WithSchema(adminServiceMethods.ByName("RotateWebhookSecret")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceListWebhookDeliveriesHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceListWebhookDeliveriesProcedure,
+		svc.ListWebhookDeliveries,
+		connect.WithSchema(adminServiceMethods.ByName("ListWebhookDeliveries")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceReplayWebhookDeliveriesHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceReplayWebhookDeliveriesProcedure,
+		svc.ReplayWebhookDeliveries,
+		connect.WithSchema(adminServiceMethods.ByName("ReplayWebhookDeliveries")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceTestWebhookHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceTestWebhookProcedure,
+		svc.TestWebhook,
+		connect.WithSchema(adminServiceMethods.ByName("TestWebhook")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/parley.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceCreateTokenProcedure:
@@ -194,6 +430,22 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceDeactivateUserHandler.ServeHTTP(w, r)
 		case AdminServiceGetStatsProcedure:
 			adminServiceGetStatsHandler.ServeHTTP(w, r)
+		case AdminServiceCreateWebhookProcedure:
+			adminServiceCreateWebhookHandler.ServeHTTP(w, r)
+		case AdminServiceListWebhooksProcedure:
+			adminServiceListWebhooksHandler.ServeHTTP(w, r)
+		case AdminServiceUpdateWebhookProcedure:
+			adminServiceUpdateWebhookHandler.ServeHTTP(w, r)
+		case AdminServiceDeleteWebhookProcedure:
+			adminServiceDeleteWebhookHandler.ServeHTTP(w, r)
+		case AdminServiceRotateWebhookSecretProcedure:
+			adminServiceRotateWebhookSecretHandler.ServeHTTP(w, r)
+		case AdminServiceListWebhookDeliveriesProcedure:
+			adminServiceListWebhookDeliveriesHandler.ServeHTTP(w, r)
+		case AdminServiceReplayWebhookDeliveriesProcedure:
+			adminServiceReplayWebhookDeliveriesHandler.ServeHTTP(w, r)
+		case AdminServiceTestWebhookProcedure:
+			adminServiceTestWebhookHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -217,4 +469,36 @@ func (UnimplementedAdminServiceHandler) DeactivateUser(context.Context, *v1.Deac
 
 func (UnimplementedAdminServiceHandler) GetStats(context.Context, *v1.GetStatsRequest) (*v1.GetStatsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("parley.v1.AdminService.GetStats is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) CreateWebhook(context.Context, *v1.CreateWebhookRequest) (*v1.CreateWebhookResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("parley.v1.AdminService.CreateWebhook is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ListWebhooks(context.Context, *v1.ListWebhooksRequest) (*v1.ListWebhooksResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("parley.v1.AdminService.ListWebhooks is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) UpdateWebhook(context.Context, *v1.UpdateWebhookRequest) (*v1.UpdateWebhookResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("parley.v1.AdminService.UpdateWebhook is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) DeleteWebhook(context.Context, *v1.DeleteWebhookRequest) (*v1.DeleteWebhookResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("parley.v1.AdminService.DeleteWebhook is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) RotateWebhookSecret(context.Context, *v1.RotateWebhookSecretRequest) (*v1.RotateWebhookSecretResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("parley.v1.AdminService.RotateWebhookSecret is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ListWebhookDeliveries(context.Context, *v1.ListWebhookDeliveriesRequest) (*v1.ListWebhookDeliveriesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("parley.v1.AdminService.ListWebhookDeliveries is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ReplayWebhookDeliveries(context.Context, *v1.ReplayWebhookDeliveriesRequest) (*v1.ReplayWebhookDeliveriesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("parley.v1.AdminService.ReplayWebhookDeliveries is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) TestWebhook(context.Context, *v1.TestWebhookRequest) (*v1.TestWebhookResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("parley.v1.AdminService.TestWebhook is not implemented"))
 }

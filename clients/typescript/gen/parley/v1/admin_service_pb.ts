@@ -8,13 +8,15 @@ import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { DevicePlatform } from "./device_service_pb.js";
 import { file_parley_v1_device_service } from "./device_service_pb.js";
+import type { CreateWebhookRequestSchema, CreateWebhookResponseSchema, DeleteWebhookRequestSchema, DeleteWebhookResponseSchema, ListWebhookDeliveriesRequestSchema, ListWebhookDeliveriesResponseSchema, ListWebhooksRequestSchema, ListWebhooksResponseSchema, ReplayWebhookDeliveriesRequestSchema, ReplayWebhookDeliveriesResponseSchema, RotateWebhookSecretRequestSchema, RotateWebhookSecretResponseSchema, TestWebhookRequestSchema, TestWebhookResponseSchema, UpdateWebhookRequestSchema, UpdateWebhookResponseSchema } from "./webhook_pb.js";
+import { file_parley_v1_webhook } from "./webhook_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file parley/v1/admin_service.proto.
  */
 export const file_parley_v1_admin_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch1wYXJsZXkvdjEvYWRtaW5fc2VydmljZS5wcm90bxIJcGFybGV5LnYxIo0BChJDcmVhdGVUb2tlblJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCRIRCglkZXZpY2VfaWQYAiABKAkSJgoDdHRsGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKCHBsYXRmb3JtGAQgASgOMhkucGFybGV5LnYxLkRldmljZVBsYXRmb3JtIlQKE0NyZWF0ZVRva2VuUmVzcG9uc2USDQoFdG9rZW4YASABKAkSLgoKZXhwaXJlc19hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAidQoEVXNlchIPCgd1c2VyX2lkGAEgASgJEhQKDGRpc3BsYXlfbmFtZRgCIAEoCRISCgphdmF0YXJfdXJsGAMgASgJEjIKDmRlYWN0aXZhdGVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJOChFVcHNlcnRVc2VyUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJEhQKDGRpc3BsYXlfbmFtZRgCIAEoCRISCgphdmF0YXJfdXJsGAMgASgJIjMKElVwc2VydFVzZXJSZXNwb25zZRIdCgR1c2VyGAEgASgLMg8ucGFybGV5LnYxLlVzZXIiKAoVRGVhY3RpdmF0ZVVzZXJSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkiGAoWRGVhY3RpdmF0ZVVzZXJSZXNwb25zZSIRCg9HZXRTdGF0c1JlcXVlc3Qi7QEKEEdldFN0YXRzUmVzcG9uc2USDQoFZXBvY2gYASABKAkSFgoOdXNlcnNfZXN0aW1hdGUYAiABKAMSGQoRc2Vzc2lvbnNfZXN0aW1hdGUYAyABKAMSGQoRbWVzc2FnZXNfZXN0aW1hdGUYBCABKAMSDwoHc3RyZWFtcxgFIAEoAxITCgtxdWV1ZV9ieXRlcxgGIAEoAxIVCg1tZXNzYWdlc19zZW50GAcgASgDEi4KCnN0YXJ0ZWRfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3ZlcnNpb24YCSABKAkyyAIKDEFkbWluU2VydmljZRJMCgtDcmVhdGVUb2tlbhIdLnBhcmxleS52MS5DcmVhdGVUb2tlblJlcXVlc3QaHi5wYXJsZXkudjEuQ3JlYXRlVG9rZW5SZXNwb25zZRJJCgpVcHNlcnRVc2VyEhwucGFybGV5LnYxLlVwc2VydFVzZXJSZXF1ZXN0Gh0ucGFybGV5LnYxLlVwc2VydFVzZXJSZXNwb25zZRJVCg5EZWFjdGl2YXRlVXNlchIgLnBhcmxleS52MS5EZWFjdGl2YXRlVXNlclJlcXVlc3QaIS5wYXJsZXkudjEuRGVhY3RpdmF0ZVVzZXJSZXNwb25zZRJICghHZXRTdGF0cxIaLnBhcmxleS52MS5HZXRTdGF0c1JlcXVlc3QaGy5wYXJsZXkudjEuR2V0U3RhdHNSZXNwb25zZSIDkAIBQpsBCg1jb20ucGFybGV5LnYxQhFBZG1pblNlcnZpY2VQcm90b1ABWjJnaXRodWIuY29tL3BhcmxleS1pbS9wYXJsZXkvZ2VuL3BhcmxleS92MTtwYXJsZXl2MaICA1BYWKoCCVBhcmxleS5WMcoCCVBhcmxleVxWMeICFVBhcmxleVxWMVxHUEJNZXRhZGF0YeoCClBhcmxleTo6VjFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_parley_v1_device_service]);
+  fileDesc("Ch1wYXJsZXkvdjEvYWRtaW5fc2VydmljZS5wcm90bxIJcGFybGV5LnYxIo0BChJDcmVhdGVUb2tlblJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCRIRCglkZXZpY2VfaWQYAiABKAkSJgoDdHRsGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKCHBsYXRmb3JtGAQgASgOMhkucGFybGV5LnYxLkRldmljZVBsYXRmb3JtIlQKE0NyZWF0ZVRva2VuUmVzcG9uc2USDQoFdG9rZW4YASABKAkSLgoKZXhwaXJlc19hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAidQoEVXNlchIPCgd1c2VyX2lkGAEgASgJEhQKDGRpc3BsYXlfbmFtZRgCIAEoCRISCgphdmF0YXJfdXJsGAMgASgJEjIKDmRlYWN0aXZhdGVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJOChFVcHNlcnRVc2VyUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJEhQKDGRpc3BsYXlfbmFtZRgCIAEoCRISCgphdmF0YXJfdXJsGAMgASgJIjMKElVwc2VydFVzZXJSZXNwb25zZRIdCgR1c2VyGAEgASgLMg8ucGFybGV5LnYxLlVzZXIiKAoVRGVhY3RpdmF0ZVVzZXJSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkiGAoWRGVhY3RpdmF0ZVVzZXJSZXNwb25zZSIRCg9HZXRTdGF0c1JlcXVlc3Qi7QEKEEdldFN0YXRzUmVzcG9uc2USDQoFZXBvY2gYASABKAkSFgoOdXNlcnNfZXN0aW1hdGUYAiABKAMSGQoRc2Vzc2lvbnNfZXN0aW1hdGUYAyABKAMSGQoRbWVzc2FnZXNfZXN0aW1hdGUYBCABKAMSDwoHc3RyZWFtcxgFIAEoAxITCgtxdWV1ZV9ieXRlcxgGIAEoAxIVCg1tZXNzYWdlc19zZW50GAcgASgDEi4KCnN0YXJ0ZWRfYXQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3ZlcnNpb24YCSABKAkysQgKDEFkbWluU2VydmljZRJMCgtDcmVhdGVUb2tlbhIdLnBhcmxleS52MS5DcmVhdGVUb2tlblJlcXVlc3QaHi5wYXJsZXkudjEuQ3JlYXRlVG9rZW5SZXNwb25zZRJJCgpVcHNlcnRVc2VyEhwucGFybGV5LnYxLlVwc2VydFVzZXJSZXF1ZXN0Gh0ucGFybGV5LnYxLlVwc2VydFVzZXJSZXNwb25zZRJVCg5EZWFjdGl2YXRlVXNlchIgLnBhcmxleS52MS5EZWFjdGl2YXRlVXNlclJlcXVlc3QaIS5wYXJsZXkudjEuRGVhY3RpdmF0ZVVzZXJSZXNwb25zZRJICghHZXRTdGF0cxIaLnBhcmxleS52MS5HZXRTdGF0c1JlcXVlc3QaGy5wYXJsZXkudjEuR2V0U3RhdHNSZXNwb25zZSIDkAIBElIKDUNyZWF0ZVdlYmhvb2sSHy5wYXJsZXkudjEuQ3JlYXRlV2ViaG9va1JlcXVlc3QaIC5wYXJsZXkudjEuQ3JlYXRlV2ViaG9va1Jlc3BvbnNlElQKDExpc3RXZWJob29rcxIeLnBhcmxleS52MS5MaXN0V2ViaG9va3NSZXF1ZXN0Gh8ucGFybGV5LnYxLkxpc3RXZWJob29rc1Jlc3BvbnNlIgOQAgESUgoNVXBkYXRlV2ViaG9vaxIfLnBhcmxleS52MS5VcGRhdGVXZWJob29rUmVxdWVzdBogLnBhcmxleS52MS5VcGRhdGVXZWJob29rUmVzcG9uc2USUgoNRGVsZXRlV2ViaG9vaxIfLnBhcmxleS52MS5EZWxldGVXZWJob29rUmVxdWVzdBogLnBhcmxleS52MS5EZWxldGVXZWJob29rUmVzcG9uc2USZAoTUm90YXRlV2ViaG9va1NlY3JldBIlLnBhcmxleS52MS5Sb3RhdGVXZWJob29rU2VjcmV0UmVxdWVzdBomLnBhcmxleS52MS5Sb3RhdGVXZWJob29rU2VjcmV0UmVzcG9uc2USbwoVTGlzdFdlYmhvb2tEZWxpdmVyaWVzEicucGFybGV5LnYxLkxpc3RXZWJob29rRGVsaXZlcmllc1JlcXVlc3QaKC5wYXJsZXkudjEuTGlzdFdlYmhvb2tEZWxpdmVyaWVzUmVzcG9uc2UiA5ACARJwChdSZXBsYXlXZWJob29rRGVsaXZlcmllcxIpLnBhcmxleS52MS5SZXBsYXlXZWJob29rRGVsaXZlcmllc1JlcXVlc3QaKi5wYXJsZXkudjEuUmVwbGF5V2ViaG9va0RlbGl2ZXJpZXNSZXNwb25zZRJMCgtUZXN0V2ViaG9vaxIdLnBhcmxleS52MS5UZXN0V2ViaG9va1JlcXVlc3QaHi5wYXJsZXkudjEuVGVzdFdlYmhvb2tSZXNwb25zZUKbAQoNY29tLnBhcmxleS52MUIRQWRtaW5TZXJ2aWNlUHJvdG9QAVoyZ2l0aHViLmNvbS9wYXJsZXktaW0vcGFybGV5L2dlbi9wYXJsZXkvdjE7cGFybGV5djGiAgNQWFiqAglQYXJsZXkuVjHKAglQYXJsZXlcVjHiAhVQYXJsZXlcVjFcR1BCTWV0YWRhdGHqAgpQYXJsZXk6OlYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_parley_v1_device_service, file_parley_v1_webhook]);
 
 /**
  * For whom.
@@ -357,6 +359,86 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof GetStatsRequestSchema;
     output: typeof GetStatsResponseSchema;
+  },
+  /**
+   * Makes a webhook and tells its secret, this once. What is committed after the answer is told.
+   *
+   * @generated from rpc parley.v1.AdminService.CreateWebhook
+   */
+  createWebhook: {
+    methodKind: "unary";
+    input: typeof CreateWebhookRequestSchema;
+    output: typeof CreateWebhookResponseSchema;
+  },
+  /**
+   * All webhooks.
+   *
+   * @generated from rpc parley.v1.AdminService.ListWebhooks
+   */
+  listWebhooks: {
+    methodKind: "unary";
+    input: typeof ListWebhooksRequestSchema;
+    output: typeof ListWebhooksResponseSchema;
+  },
+  /**
+   * Changes a webhook. All nodes follow within 2 s.
+   *
+   * @generated from rpc parley.v1.AdminService.UpdateWebhook
+   */
+  updateWebhook: {
+    methodKind: "unary";
+    input: typeof UpdateWebhookRequestSchema;
+    output: typeof UpdateWebhookResponseSchema;
+  },
+  /**
+   * Deletes a webhook with its deliveries and their log.
+   *
+   * @generated from rpc parley.v1.AdminService.DeleteWebhook
+   */
+  deleteWebhook: {
+    methodKind: "unary";
+    input: typeof DeleteWebhookRequestSchema;
+    output: typeof DeleteWebhookResponseSchema;
+  },
+  /**
+   * Gives a webhook a new secret and tells it, this once. Requests are signed with both for a while.
+   *
+   * @generated from rpc parley.v1.AdminService.RotateWebhookSecret
+   */
+  rotateWebhookSecret: {
+    methodKind: "unary";
+    input: typeof RotateWebhookSecretRequestSchema;
+    output: typeof RotateWebhookSecretResponseSchema;
+  },
+  /**
+   * What came of telling a webhook, newest first. Kept for some days.
+   *
+   * @generated from rpc parley.v1.AdminService.ListWebhookDeliveries
+   */
+  listWebhookDeliveries: {
+    methodKind: "unary";
+    input: typeof ListWebhookDeliveriesRequestSchema;
+    output: typeof ListWebhookDeliveriesResponseSchema;
+  },
+  /**
+   * Tries deliveries again, under the ids that they had.
+   *
+   * @generated from rpc parley.v1.AdminService.ReplayWebhookDeliveries
+   */
+  replayWebhookDeliveries: {
+    methodKind: "unary";
+    input: typeof ReplayWebhookDeliveriesRequestSchema;
+    output: typeof ReplayWebhookDeliveriesResponseSchema;
+  },
+  /**
+   * Sends a webhook one signed test request and tells what came of it.
+   *
+   * @generated from rpc parley.v1.AdminService.TestWebhook
+   */
+  testWebhook: {
+    methodKind: "unary";
+    input: typeof TestWebhookRequestSchema;
+    output: typeof TestWebhookResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_parley_v1_admin_service, 0);
