@@ -54,6 +54,10 @@ type Config struct {
 	CORSOrigins []string
 	// Reflection offers the gRPC reflection protocol.
 	Reflection bool
+	// Addresses bounds the requests of an address; nil: nothing does.
+	Addresses Addresses
+	// Proxies speak for others; see Proxies.
+	Proxies Proxies
 	// Pages serves what is no call, such as the chat page; nil serves nothing.
 	Pages http.Handler
 }
@@ -94,7 +98,11 @@ func New(cfg Config) (http.Handler, error) {
 		mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector(), transportOptions()))
 	}
 	mux.Handle("/", fallback(cfg.Pages))
-	return &front{next: withCORS(mux, cfg.CORSOrigins), obs: newObserver(cfg.Log, cfg.Metrics),
+	var bounded http.Handler = mux
+	if cfg.Addresses != nil {
+		bounded = &addressed{next: mux, admit: cfg.Addresses, proxies: cfg.Proxies}
+	}
+	return &front{next: withCORS(bounded, cfg.CORSOrigins), obs: newObserver(cfg.Log, cfg.Metrics),
 		timeout: cfg.UnaryTimeout}, nil
 }
 
