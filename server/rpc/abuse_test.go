@@ -306,7 +306,7 @@ func TestRapidReset(t *testing.T) {
 		}
 		most = max(most, runtime.NumGoroutine())
 	}
-	require.Less(t, most-before, 5*maxConcurrentStreams, "goroutines")
+	require.Less(t, most-before, 5*MaxConcurrentStreams, "goroutines")
 	r.Conn.Close()
 	honest(t, addr)
 	settled(t, before)

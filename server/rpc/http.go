@@ -14,10 +14,11 @@ import (
 const (
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 120 * time.Second
-	maxHeaderBytes    = 16 << 10
-	// maxConcurrentStreams is how many calls an HTTP/2 connection may carry at once: a proxy in front of many devices
+	// MaxHeaderBytes bounds the headers of a request.
+	MaxHeaderBytes = 16 << 10
+	// MaxConcurrentStreams is how many calls an HTTP/2 connection may carry at once: a proxy in front of many devices
 	// needs more than the 250 that net/http allows.
-	maxConcurrentStreams = 1000
+	MaxConcurrentStreams = 1000
 	// pingAfter and pingTimeout find HTTP/2 peers that are gone without a word.
 	pingAfter   = 30 * time.Second
 	pingTimeout = 15 * time.Second
@@ -47,9 +48,9 @@ func NewHTTPServer(base context.Context, h http.Handler, certs *Certificates, lo
 		Handler:           h,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
+		MaxHeaderBytes:    MaxHeaderBytes,
 		Protocols:         &protocols,
-		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxConcurrentStreams, SendPingTimeout: pingAfter,
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: MaxConcurrentStreams, SendPingTimeout: pingAfter,
 			PingTimeout: pingTimeout, WriteByteTimeout: stuckWrite, MaxReceiveBufferPerStream: maxAheadStream,
 			MaxReceiveBufferPerConnection: maxAheadConn, MaxReadFrameSize: maxFrameBytes,
 			MaxDecoderHeaderTableSize: maxHeaderTable, MaxEncoderHeaderTableSize: maxHeaderTable},
