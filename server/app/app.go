@@ -22,6 +22,7 @@ import (
 	"github.com/parley-im/parley/server/hints"
 	"github.com/parley-im/parley/server/offline"
 	"github.com/parley-im/parley/server/presence"
+	"github.com/parley-im/parley/server/rate"
 	"github.com/parley-im/parley/server/roster"
 	"github.com/parley-im/parley/server/rpc"
 	"github.com/parley-im/parley/server/state"
@@ -59,6 +60,8 @@ type App struct {
 	health   *health
 	drain    *drain
 	verifier *auth.Verifier
+	rates    *rate.Limiter
+	conns    *rpc.Conns
 	source   interface{ Close() } // of keys, nil when there is nothing to close
 	tracing  func(context.Context) error
 
@@ -129,10 +132,12 @@ func (a *App) listen(base context.Context, handler, ops http.Handler) (err error
 	if a.apiLn, err = lc.Listen(base, "tcp", a.cfg.Listen); err != nil {
 		return fmt.Errorf("PARLEY_LISTEN: %w", err)
 	}
+	a.conns.Watch(a.api)
+	a.apiLn = a.conns.Listen(a.apiLn)
 	if a.cfg.AdminListen == "" {
 		return nil
 	}
-	a.ops = &http.Server{Handler: ops, ReadHeaderTimeout: 10 * time.Second}
+	a.ops = &http.Server{Handler: ops, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
 	if a.opsLn, err = lc.Listen(base, "tcp", a.cfg.AdminListen); err != nil {
 		return fmt.Errorf("PARLEY_ADMIN_LISTEN: %w", err)
 	}
@@ -152,6 +157,7 @@ func (a *App) Run(ctx context.Context) error {
 	workers.Go(func() { a.hints.Run(work) })
 	workers.Go(func() { a.presence.Run(work) })
 	workers.Go(func() { a.cached.Run(work) })
+	workers.Go(func() { a.rates.Run(work) })
 	workers.Go(func() { a.watch(work) })
 	workers.Go(func() { a.hooks.runner.Run(work) })
 	if a.roster != nil {

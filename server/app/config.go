@@ -15,7 +15,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/parley-im/parley/server/auth"
+	"github.com/parley-im/parley/server/rate"
 	"github.com/parley-im/parley/server/roster"
+	"github.com/parley-im/parley/server/rpc"
 	"github.com/parley-im/parley/server/webhook"
 )
 
@@ -28,6 +30,11 @@ type Config struct {
 	TLSKey      string   // PEM file
 	CORSOrigins []string // exact origins of pages that may call, such as https://chat.example
 	Reflection  bool     // offer gRPC reflection
+	Proxies     []string // networks of load balancers in front of this node; loopback. See docs/limits.md
+	MaxConns    int64    // connections of this node; 200,000; 0: no bound
+	MaxConnsIP  int64    // connections of one address; 10,000; 0: no bound
+
+	Rates rate.Limits // by rule; see docs/limits.md
 
 	Postgres PostgresConfig
 	Redis    RedisConfig
@@ -112,6 +119,8 @@ const ownIssuer = "parley"
 func Default() Config {
 	return Config{
 		Listen: "127.0.0.1:8080", AdminListen: "127.0.0.1:8081",
+		Proxies: []string{"127.0.0.0/8", "::1"}, MaxConns: rpc.DefaultMaxConns, MaxConnsIP: rpc.DefaultMaxConnsIP,
+		Rates:    rate.Defaults(),
 		Postgres: PostgresConfig{MaxConns: 32, Wait: 30 * time.Second},
 		Auth:     AuthConfig{Audience: "parley"},
 		Stream:   StreamConfig{Heartbeat: 20 * time.Second, RoamBacklog: 200},
@@ -131,6 +140,12 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&c.TLSKey, "tls-key", c.TLSKey, "PEM file with the key")
 	f.StringSliceVar(&c.CORSOrigins, "cors-origins", c.CORSOrigins, "exact origins whose pages may call, comma-separated")
 	f.BoolVar(&c.Reflection, "reflection", c.Reflection, "offer gRPC reflection")
+	f.StringSliceVar(&c.Proxies, "trusted-proxies", c.Proxies, "networks of load balancers in front of this node, whose X-Forwarded-For is believed")
+	f.Int64Var(&c.MaxConns, "max-conns", c.MaxConns, "connections of this node; 0 for no bound")
+	f.Int64Var(&c.MaxConnsIP, "max-conns-ip", c.MaxConnsIP, "connections of one IP address; 0 for no bound")
+	for _, r := range rate.Rules() {
+		f.Var(&c.Rates[r], "rate-"+r.String(), r.What()+": a rate and, behind a colon, how many at once; off for no bound")
+	}
 	f.StringVar(&c.Postgres.URL, "postgres-url", c.Postgres.URL, "where PostgreSQL is (secret)")
 	f.IntVar(&c.Postgres.MaxConns, "postgres-max-conns", c.Postgres.MaxConns, "connections to PostgreSQL")
 	f.DurationVar(&c.Postgres.Wait, "postgres-wait", c.Postgres.Wait, "how long the start waits for PostgreSQL")
@@ -193,6 +208,12 @@ func (c Config) Validate() error {
 		if _, _, err := net.SplitHostPort(c.AdminListen); err != nil {
 			bad("PARLEY_ADMIN_LISTEN: %q is no address such as 127.0.0.1:8081", c.AdminListen)
 		}
+	}
+	if _, err := rpc.ParseProxies(c.Proxies); err != nil {
+		bad("PARLEY_TRUSTED_PROXIES: %w", err)
+	}
+	if c.MaxConns < 0 || c.MaxConnsIP < 0 {
+		bad("PARLEY_MAX_CONNS or PARLEY_MAX_CONNS_IP is negative; 0 is no bound")
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		bad("PARLEY_TLS_CERT and PARLEY_TLS_KEY go together")
@@ -280,7 +301,8 @@ func (c Config) LogValue() slog.Value {
 	is := func(s string) string { return strconv.FormatBool(s != "") }
 	return slog.GroupValue(
 		slog.String("listen", c.Listen), slog.String("admin_listen", c.AdminListen), slog.String("tls", is(c.TLSCert)),
-		slog.Any("cors_origins", c.CORSOrigins), slog.Bool("reflection", c.Reflection),
+		slog.Any("trusted_proxies", c.Proxies), slog.Int64("max_conns", c.MaxConns), slog.Int64("max_conns_ip", c.MaxConnsIP),
+		slog.Any("rates", c.Rates), slog.Any("cors_origins", c.CORSOrigins), slog.Bool("reflection", c.Reflection),
 		slog.String("postgres_set", is(c.Postgres.URL)), slog.Int("postgres_max_conns", c.Postgres.MaxConns),
 		slog.String("redis_set", is(c.Redis.URL)), slog.String("jwks_set", is(c.Auth.JWKSURL+c.Auth.JWKSFile)),
 		slog.String("token_issuer", c.Auth.Issuer), slog.String("token_audience", c.Auth.Audience),

@@ -18,6 +18,7 @@ import (
 	"github.com/parley-im/parley/server/messaging"
 	"github.com/parley-im/parley/server/offline"
 	"github.com/parley-im/parley/server/presence"
+	"github.com/parley-im/parley/server/rate"
 	"github.com/parley-im/parley/server/relation"
 	"github.com/parley-im/parley/server/ring"
 	"github.com/parley-im/parley/server/rpc"
@@ -71,7 +72,8 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	states := state.NewService(a.cached, stateNotifier{fleet, a.feed})
 	states.Register(reg)
 	a.states = states
-	messages := messaging.NewService(a.commits, reader, positions, a.clock)
+	a.rates = a.rateLimiter(life, reg)
+	messages := messaging.NewService(rate.Sends{Committer: a.commits, Limiter: a.rates}, reader, positions, a.clock)
 	messages.Moderate(a.hooks.moderator)
 
 	a.streams = stream.NewManager(stream.Config{Heartbeat: a.cfg.Stream.Heartbeat, RoamBacklog: a.cfg.Stream.RoamBacklog},
@@ -121,12 +123,17 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	proxies, err := rpc.ParseProxies(a.cfg.Proxies)
+	if err != nil {
+		return nil, nil, err
+	}
+	a.conns = rpc.NewConns(a.cfg.MaxConns, a.cfg.MaxConnsIP, proxies, reg)
 	tokens := device.NewTokens(devices, minter)
 	api, err = rpc.New(rpc.Config{
 		Services: rpc.Services{
 			Relation: &rpc.RelationServer{Relations: relations},
 			Device:   &rpc.DeviceServer{Devices: devices},
-			Session:  &rpc.SessionServer{Sessions: sessions, Epoch: life},
+			Session:  ratedSessions{&rpc.SessionServer{Sessions: sessions, Epoch: life}, a.rates},
 			Message:  &rpc.MessageServer{Messages: messages, States: streamStates{states}, Epoch: life},
 			State:    &rpc.StateServer{States: states},
 			Sync:     syncer,
@@ -134,9 +141,9 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 			Admin: &rpc.AdminServer{Accounts: accounts, Tokens: tokens, Webhooks: a.hooks.service,
 				Node: nodeStats{a.streams, a.commits}, Epoch: life, StartedAt: a.clock.Now(), Version: Version},
 		},
-		Subscriber: syncer, Verifier: verifier, PublicKeys: published, APIKey: key, Gate: gate, Health: a.health, Log: a.log, Metrics: reg,
+		Subscriber: syncer, Verifier: verifier, PublicKeys: published, APIKey: key, Gate: ratedGate{gate, a.rates}, Health: a.health, Log: a.log, Metrics: reg,
 		Tracing: tracing, UnaryTimeout: a.cfg.UnaryTimeout, CORSOrigins: a.cfg.CORSOrigins, Reflection: a.cfg.Reflection,
-		Pages: pages,
+		Pages: pages, Addresses: ratedAddresses{a.rates}, Proxies: proxies,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -18,18 +17,11 @@ import (
 
 // reason is the reason detail of an error, without its prefix; empty if there is none.
 func reason(err error) string {
-	var ce *connect.Error
-	if !errors.As(err, &ce) {
+	detail := detailOf(err)
+	if detail == nil {
 		return ""
 	}
-	for _, d := range ce.Details() {
-		if v, err := d.Value(); err == nil {
-			if detail, ok := v.(*parleyv1.ErrorDetail); ok {
-				return detail.GetReason().String()[len("ERROR_REASON_"):]
-			}
-		}
-	}
-	return ""
+	return detail.GetReason().String()[len("ERROR_REASON_"):]
 }
 
 // load is many senders that repeat a send under the same id until it is answered, as an SDK's outbox does.

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"connectrpc.com/connect"
+
 	"github.com/parley-im/parley/server/auth"
 )
 
@@ -66,8 +68,16 @@ func ResponseController(ctx context.Context) *http.ResponseController {
 	return http.NewResponseController(c.writer)
 }
 
+// admitted reports whether the gate let the call in.
+func (c *call) admitted() bool {
+	return c.procedure != "" && c.code != "" && c.code != connect.CodeUnauthenticated.String()
+}
+
 // answered notes how the call ends, and logs what must be logged.
 func (c *call) answered(ctx context.Context, v verdict, err error) {
 	c.code, c.reason = v.code.String(), v.reason().String()
+	if after := v.retryAfter(); after > 0 && c.writer != nil {
+		c.writer.Header().Set("Retry-After", seconds(after))
+	}
 	c.obs.judged(ctx, c, v, err)
 }

@@ -36,7 +36,7 @@ func withCORS(next http.Handler, origins []string) http.Handler {
 		AllowedOrigins: origins,
 		AllowedMethods: append(connectcors.AllowedMethods(), http.MethodPut, http.MethodPatch, http.MethodDelete),
 		AllowedHeaders: append(connectcors.AllowedHeaders(), "Authorization", lastEventID),
-		ExposedHeaders: append(connectcors.ExposedHeaders(), RequestIDHeader),
+		ExposedHeaders: append(connectcors.ExposedHeaders(), RequestIDHeader, "Retry-After"),
 		MaxAge:         int(preflightAge.Seconds()),
 	}).Handler(next)
 }

@@ -175,6 +175,11 @@ func (v verdict) wireError() *connect.Error {
 	if detail, err := connect.NewErrorDetail(v.detail); err == nil {
 		out.AddDetail(detail)
 	}
+	if after := v.retryAfter(); after > 0 {
+		if detail, err := connect.NewErrorDetail(retryInfo(after)); err == nil {
+			out.AddDetail(detail)
+		}
+	}
 	return out
 }
 

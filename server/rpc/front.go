@@ -12,6 +12,9 @@ import (
 // RequestIDHeader is in every answer; quoting it finds the server's log lines of the call.
 const RequestIDHeader = "X-Request-Id"
 
+// hsts has browsers come back by TLS only, for a year. It is said only where the connection has TLS.
+const hsts = "max-age=31536000"
+
 // front is the outermost layer: it makes the call, bounds its body and ends it.
 type front struct {
 	next    http.Handler
@@ -25,7 +28,12 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w = c.detachable
 	}
 	c.writer = w
-	w.Header().Set(RequestIDHeader, c.id)
+	header := w.Header()
+	header.Set(RequestIDHeader, c.id)
+	header.Set("X-Content-Type-Options", "nosniff")
+	if r.TLS != nil {
+		header.Set("Strict-Transport-Security", hsts)
+	}
 	ctx := context.WithValue(r.Context(), callKey{}, c)
 	r = r.WithContext(ctx)
 	// Reflection, where it is on, is a conversation and not one request.
@@ -41,6 +49,9 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			f.obs.end(ctx, c)
 			// Whether an answer has begun is not known here, so the connection is cut instead of answered.
 			panic(http.ErrAbortHandler) //nolint:forbidigo // how net/http is asked to do that
+		}
+		if c.admitted() {
+			admitted(ctx)
 		}
 		if !c.detachable.isGone() {
 			f.obs.end(ctx, c)

@@ -14,13 +14,22 @@ import (
 const (
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 120 * time.Second
-	maxHeaderBytes    = 16 << 10
-	// maxConcurrentStreams is how many calls an HTTP/2 connection may carry at once: a proxy in front of many devices
+	// MaxHeaderBytes bounds the headers of a request.
+	MaxHeaderBytes = 16 << 10
+	// MaxConcurrentStreams is how many calls an HTTP/2 connection may carry at once: a proxy in front of many devices
 	// needs more than the 250 that net/http allows.
-	maxConcurrentStreams = 1000
+	MaxConcurrentStreams = 1000
 	// pingAfter and pingTimeout find HTTP/2 peers that are gone without a word.
 	pingAfter   = 30 * time.Second
 	pingTimeout = 15 * time.Second
+	// stuckWrite closes an HTTP/2 connection that takes no bytes although there are some to send. A stream that is not read
+	// while others of its connection are is ended by its own write deadline.
+	stuckWrite = 15 * time.Second
+	// What an HTTP/2 peer may send ahead of being read, in bytes: no request is larger than MaxRequestBytes.
+	maxAheadStream = 2 * MaxRequestBytes
+	maxAheadConn   = 1 << 20
+	maxFrameBytes  = 16 << 10 // the least that the protocol has
+	maxHeaderTable = 4 << 10  // the protocol's default
 )
 
 // realNow is for what has nothing to do with the domain's time: how long calls take, and deadlines of connections.
@@ -39,10 +48,12 @@ func NewHTTPServer(base context.Context, h http.Handler, certs *Certificates, lo
 		Handler:           h,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
+		MaxHeaderBytes:    MaxHeaderBytes,
 		Protocols:         &protocols,
-		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxConcurrentStreams, SendPingTimeout: pingAfter,
-			PingTimeout: pingTimeout},
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: MaxConcurrentStreams, SendPingTimeout: pingAfter,
+			PingTimeout: pingTimeout, WriteByteTimeout: stuckWrite, MaxReceiveBufferPerStream: maxAheadStream,
+			MaxReceiveBufferPerConnection: maxAheadConn, MaxReadFrameSize: maxFrameBytes,
+			MaxDecoderHeaderTableSize: maxHeaderTable, MaxEncoderHeaderTableSize: maxHeaderTable},
 		// What net/http complains about is caused by clients: broken handshakes, resets.
 		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return base },

@@ -53,6 +53,11 @@ func statusJSON(v verdict) []byte {
 			status.Details = append(status.Details, detail)
 		}
 	}
+	if after := v.retryAfter(); after > 0 {
+		if detail, err := anypb.New(retryInfo(after)); err == nil {
+			status.Details = append(status.Details, detail)
+		}
+	}
 	raw, err := protojson.Marshal(status)
 	if err != nil { // texts and metadata are valid UTF-8
 		return []byte(`{"code":13,"message":"internal error"}`)

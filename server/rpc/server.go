@@ -56,6 +56,10 @@ type Config struct {
 	CORSOrigins []string
 	// Reflection offers the gRPC reflection protocol.
 	Reflection bool
+	// Addresses bounds the requests of an address; nil: nothing does.
+	Addresses Addresses
+	// Proxies speak for others; see Proxies.
+	Proxies Proxies
 	// Pages serves what is no call, such as the chat page; nil serves nothing.
 	Pages http.Handler
 }
@@ -100,6 +104,9 @@ func New(cfg Config) (http.Handler, error) {
 	var next http.Handler = mux
 	if cfg.Tracing == nil { // what is traced goes the long way
 		next = newExpress(mux, g, cfg.Services.Message, &answer{timeout: cfg.UnaryTimeout})
+	}
+	if cfg.Addresses != nil {
+		next = &addressed{next: next, admit: cfg.Addresses, proxies: cfg.Proxies}
 	}
 	return &front{next: withCORS(next, cfg.CORSOrigins), obs: newObserver(cfg.Log, cfg.Metrics),
 		timeout: cfg.UnaryTimeout}, nil

@@ -1,0 +1,305 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
+	"github.com/parley-im/parley/server/dev/testenv"
+	"github.com/parley-im/parley/server/e2e/rig"
+)
+
+// Rates at which nothing flows back while the test runs.
+var scant = []string{"PARLEY_RATE_CALLS_IP=40/h", "PARLEY_RATE_CALLS_DEVICE=60/h", "PARLEY_RATE_MESSAGES_USER=20/h",
+	"PARLEY_RATE_MESSAGES_SESSION=30/h", "PARLEY_RATE_GROUPS_USER=5/h"}
+
+// detailOf is the detail of an error; nil if there is none.
+func detailOf(err error) *parleyv1.ErrorDetail {
+	var ce *connect.Error
+	if !errors.As(err, &ce) {
+		return nil
+	}
+	for _, d := range ce.Details() {
+		if v, err := d.Value(); err == nil {
+			if detail, ok := v.(*parleyv1.ErrorDetail); ok {
+				return detail
+			}
+		}
+	}
+	return nil
+}
+
+// limited requires that a call was refused because of a rate, with all that such a refusal says.
+func limited(t *testing.T, limit string, err error) {
+	t.Helper()
+	require.Equal(t, connect.CodeResourceExhausted, connect.CodeOf(err), "%v", err)
+	detail := detailOf(err)
+	require.Equal(t, parleyv1.ErrorReason_ERROR_REASON_RATE_LIMITED, detail.GetReason(), "%v", err)
+	require.Equal(t, limit, detail.GetMetadata()["limit"])
+	ms, err := strconv.Atoi(detail.GetMetadata()["retry_after_ms"])
+	require.NoError(t, err)
+	require.Positive(t, ms)
+	require.LessOrEqual(t, ms, int(12*time.Minute/time.Millisecond), "a token comes back each 12 minutes at the latest")
+}
+
+// Each rate at n-1, n and n+1: n pass and nothing more does. Over two nodes with Redis it is n in all; while Redis is away
+// each node gives at most n.
+func TestRatesAreExact(t *testing.T) {
+	for _, away := range []bool{false, true} {
+		t.Run(fmt.Sprintf("redis away %v", away), func(t *testing.T) {
+			t.Parallel()
+			own := testenv.OwnRedis(t, nil)
+			link, url := testenv.NewLinkTo(t, own.TCPURL())
+			if away {
+				link.Cut()
+			}
+			nodes := startNodes(t, 2, append([]string{"PARLEY_REDIS_URL=" + url}, scant...)...)
+			if away {
+				for _, n := range nodes {
+					require.Eventually(t, func() bool { return n.Metric("parley_cache_up") == 0 }, 30*time.Second, 20*time.Millisecond)
+				}
+			}
+			// some is how many of most calls passed, in turn at the nodes; the others were refused.
+			some := func(limit string, most int, calls ...func() error) (passed int) {
+				for i := range most {
+					if err := calls[i%len(calls)](); err != nil {
+						limited(t, limit, err)
+						continue
+					}
+					passed++
+				}
+				return passed
+			}
+			requirePassed := func(n, passed int) {
+				t.Helper()
+				if !away {
+					require.Equal(t, n, passed)
+					return
+				}
+				require.Equal(t, 2*n, passed, "each node for itself")
+			}
+			alice := [2]*rig.Client{nodes[0].Client("alice", "a1"), nodes[1].Client("alice", "a1")}
+			other := nodes[0].Client("alice", "a2")
+			bob := [2]*rig.Client{nodes[0].Client("bob", "b1"), nodes[1].Client("bob", "b1")}
+			id := alice[0].Group(t.Context(), "bob")
+
+			send := func(c *rig.Client) func() error {
+				return func() error {
+					_, err := c.Messages.SendMessage(t.Context(), rig.To(id, "x"))
+					return err
+				}
+			}
+			requirePassed(20, some("messages-user", 50, send(alice[0]), send(alice[1])))
+			if !away { // one bucket for all devices of a user, and others are not held back
+				limited(t, "messages-user", send(other)())
+				require.Equal(t, 10, some("messages-session", 20, send(bob[0]), send(bob[1])))
+			}
+			group := func(c *rig.Client) func() error {
+				return func() error {
+					_, err := c.Sessions.CreateSession(t.Context(), &parleyv1.CreateSessionRequest{Group: &parleyv1.Group{Title: "g"}, MemberIds: []string{"alice"}})
+					return err
+				}
+			}
+			requirePassed(5, some("groups-user", 12, group(bob[0]), group(bob[1])))
+
+			carol := [2]*rig.Client{nodes[0].Client("carol", "c1"), nodes[1].Client("carol", "c1")}
+			unread := func(c *rig.Client) func() error {
+				return func() error {
+					_, err := c.States.GetUnread(t.Context(), &parleyv1.GetUnreadRequest{})
+					return err
+				}
+			}
+			requirePassed(60, some("calls-device", 150, unread(carol[0]), unread(carol[1])))
+			address := func(s *rig.Server) func() error {
+				return func() error { return from(t, s, "198.51.100.9") }
+			}
+			requirePassed(40, some("calls-ip", 90, address(nodes[0]), address(nodes[1])))
+		})
+	}
+}
+
+// from makes a request without a token, that a proxy passes on for an address.
+func from(t *testing.T, s *rig.Server, address string) error {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/v1/unread", http.NoBody)
+	require.NoError(t, err)
+	req.Header.Set("X-Forwarded-For", address)
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	res.Body.Close()
+	if res.StatusCode == http.StatusUnauthorized {
+		return nil
+	}
+	require.Equal(t, http.StatusTooManyRequests, res.StatusCode)
+	after, err := strconv.Atoi(res.Header.Get("Retry-After"))
+	require.NoError(t, err)
+	require.Positive(t, after)
+	require.LessOrEqual(t, after, 90)
+	wire := connect.NewError(connect.CodeResourceExhausted, errors.New("limited"))
+	detail, err := connect.NewErrorDetail(&parleyv1.ErrorDetail{Reason: parleyv1.ErrorReason_ERROR_REASON_RATE_LIMITED,
+		Metadata: map[string]string{"limit": "calls-ip", "retry_after_ms": strconv.Itoa(after * 1000)}})
+	require.NoError(t, err)
+	wire.AddDetail(detail)
+	return wire
+}
+
+// A batch past a limit is answered item by item, in order; repeated when it was told to, everything is there once.
+func TestBatchPastTheLimit(t *testing.T) {
+	t.Parallel()
+	s := rig.Start(t, "PARLEY_RATE_MESSAGES_USER=20/s:10")
+	alice := s.Client("alice", "a1")
+	id := alice.Group(t.Context())
+	req := &parleyv1.SendMessagesRequest{}
+	for i := range 25 {
+		req.Messages = append(req.Messages, rig.To(id, strconv.Itoa(i)))
+	}
+	seqs := make(map[string]int64)
+	deadline := time.Now().Add(30 * time.Second)
+	for len(req.GetMessages()) > 0 {
+		require.True(t, time.Now().Before(deadline), "it never ends")
+		res, err := alice.Messages.SendMessages(t.Context(), req)
+		require.NoError(t, err)
+		var again []*parleyv1.SendMessageRequest
+		var wait int
+		for i, r := range res.GetResults() {
+			if sent := r.GetSent(); sent != nil {
+				require.Empty(t, again, "sent behind one that was refused")
+				seqs[sent.GetMessageId()] = sent.GetSeq()
+				continue
+			}
+			require.Equal(t, int32(connect.CodeResourceExhausted), r.GetError().GetCode())
+			require.Equal(t, parleyv1.ErrorReason_ERROR_REASON_RATE_LIMITED, r.GetError().GetDetail().GetReason())
+			wait, err = strconv.Atoi(r.GetError().GetDetail().GetMetadata()["retry_after_ms"])
+			require.NoError(t, err)
+			again = append(again, req.GetMessages()[i])
+		}
+		req.Messages = again
+		time.Sleep(time.Duration(wait) * time.Millisecond)
+	}
+	require.Len(t, seqs, 25)
+	list, err := alice.Messages.ListMessages(t.Context(), &parleyv1.ListMessagesRequest{SessionId: id, Limit: 100})
+	require.NoError(t, err)
+	n := 0
+	for _, m := range list.GetMessages() {
+		if text := m.GetContent().GetText(); text != nil {
+			require.Equal(t, strconv.Itoa(n), text.GetBody())
+			n++
+		}
+	}
+	require.Equal(t, 25, n)
+}
+
+// Nobody uses up the tokens of a session that they may not send to.
+func TestStrangersTakeNothing(t *testing.T) {
+	t.Parallel()
+	s := rig.Start(t, "PARLEY_RATE_MESSAGES_SESSION=10/h")
+	alice, mallory := s.Client("alice", "a1"), s.Client("mallory", "m1")
+	id := alice.Group(t.Context())
+	for range 50 {
+		_, err := mallory.Messages.SendMessage(t.Context(), rig.To(id, "x"))
+		require.Equal(t, connect.CodePermissionDenied, connect.CodeOf(err))
+	}
+	for range 10 {
+		alice.Send(t.Context(), id, "x")
+	}
+	_, err := alice.Messages.SendMessage(t.Context(), rig.To(id, "x"))
+	limited(t, "messages-session", err)
+}
+
+// Fields and sizes at their bounds, one below and one above, on the real server.
+func TestBoundsAreExact(t *testing.T) {
+	t.Parallel()
+	s := rig.Start(t)
+	alice := s.Client("alice", "a1")
+	id := alice.Group(t.Context())
+	ctx := t.Context()
+	ids := func(n int) (out []string) {
+		for range n {
+			out = append(out, uuid.NewString())
+		}
+		return out
+	}
+	for _, c := range []struct {
+		what  string
+		bound int
+		call  func(n int) error
+	}{
+		{"text", 16384, func(n int) error {
+			_, err := alice.Messages.SendMessage(ctx, rig.To(id, strings.Repeat("x", n)))
+			return err
+		}},
+		{"batch", 256, func(n int) error {
+			req := &parleyv1.SendMessagesRequest{}
+			for range n {
+				req.Messages = append(req.Messages, rig.To(id, "x"))
+			}
+			_, err := alice.Messages.SendMessages(ctx, req)
+			return err
+		}},
+		{"page", 500, func(n int) error {
+			_, err := alice.Messages.ListMessages(ctx, &parleyv1.ListMessagesRequest{SessionId: id, Limit: int32(n)})
+			return err
+		}},
+		{"title", 255, func(n int) error {
+			_, err := alice.Sessions.CreateSession(ctx, &parleyv1.CreateSessionRequest{Group: &parleyv1.Group{Title: strings.Repeat("x", n)}})
+			return err
+		}},
+		{"acks", 1000, func(n int) error {
+			req := &parleyv1.AckRequest{}
+			for range n {
+				req.Acks = append(req.Acks, &parleyv1.Cursor{SessionId: id})
+			}
+			_, err := alice.Sync.Ack(ctx, req)
+			return err
+		}},
+		{"unread of sessions", 200, func(n int) error {
+			_, err := alice.States.GetUnread(ctx, &parleyv1.GetUnreadRequest{SessionIds: ids(n)})
+			return err
+		}},
+		{"user id", 64, func(n int) error {
+			_, err := s.Admin().UpsertUser(ctx, &parleyv1.UpsertUserRequest{UserId: strings.Repeat("u", n)})
+			return err
+		}},
+		{"page token", 1024, func(n int) error {
+			_, err := alice.Sync.PullOffline(ctx, &parleyv1.PullOfflineRequest{PageToken: strings.Repeat("x", n)})
+			if detailOf(err).GetReason() == parleyv1.ErrorReason_ERROR_REASON_PAGE_TOKEN_INVALID {
+				return nil // short enough to be looked at
+			}
+			return err
+		}},
+	} {
+		for _, n := range []int{c.bound - 1, c.bound, c.bound + 1} {
+			err := c.call(n)
+			if n <= c.bound {
+				require.NoError(t, err, "%s: %d", c.what, n)
+				continue
+			}
+			require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(err), "%s: %d: %v", c.what, n, err)
+			require.Equal(t, parleyv1.ErrorReason_ERROR_REASON_INVALID_FIELD, detailOf(err).GetReason(), c.what)
+		}
+	}
+	// Devices are counted: one more than there may be, then again after one has gone.
+	for i := 2; i <= 64; i++ {
+		s.Token("alice", fmt.Sprint("a", i))
+	}
+	more := func() error {
+		_, err := s.Admin().CreateToken(context.WithoutCancel(ctx), &parleyv1.CreateTokenRequest{UserId: "alice", DeviceId: "a65"})
+		return err
+	}
+	err := more()
+	require.Equal(t, connect.CodeResourceExhausted, connect.CodeOf(err))
+	require.Equal(t, parleyv1.ErrorReason_ERROR_REASON_TOO_MANY_DEVICES, detailOf(err).GetReason())
+	_, err = alice.Devices.RevokeDevice(ctx, &parleyv1.RevokeDeviceRequest{DeviceId: "a2"})
+	require.NoError(t, err)
+	require.NoError(t, more())
+}
