@@ -128,7 +128,7 @@ func Default() Config {
 		Cache:    CacheConfig{RingBytes: 64 << 20, RedisLength: 500, RedisTTL: 24 * time.Hour, StateTTL: time.Hour},
 		DataDir:  ".data", Committers: 2, UnaryTimeout: 10 * time.Second, DrainTimeout: 15 * time.Second,
 		DrainGrace: 3 * time.Second, LogLevel: "info",
-		Webhook:  WebhookConfig{LogTTL: 7 * 24 * time.Hour, Backlog: 1_000_000},
+		Webhook: WebhookConfig{LogTTL: 7 * 24 * time.Hour, Backlog: 1_000_000},
 	}
 }
 

@@ -79,7 +79,7 @@ func waited(profile func([]runtime.BlockProfileRecord) (int, bool)) map[string]w
 	records = records[:n]
 	out := make(map[string]wait)
 	for _, rec := range records {
-		name := place(rec.Stack())
+		name := waitedAt(rec.Stack())
 		if name == "" {
 			continue
 		}
@@ -91,9 +91,9 @@ func waited(profile func([]runtime.BlockProfileRecord) (int, bool)) map[string]w
 	return out
 }
 
-// place names where a stack waited: the first function that is not the runtime's or a lock's own, and what called it.
+// waitedAt names where a stack waited: the first function that is not the runtime's or a lock's own, and what called it.
 // Empty is waiting for work.
-func place(stack []uintptr) string {
+func waitedAt(stack []uintptr) string {
 	var names []string
 	frames := runtime.CallersFrames(stack)
 	for more := true; more && len(names) < 2; {
