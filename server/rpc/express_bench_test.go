@@ -1,12 +1,20 @@
+//go:build unix
+
 package rpc
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -55,4 +63,55 @@ func BenchmarkSendMessage(b *testing.B) {
 			}
 		})
 	}
+}
+
+// The same over a connection of HTTP/1.1, net/http and the kernel included: cpu-µs/op is the processor time of this process,
+// whose other part is a client that does next to nothing.
+func BenchmarkSendMessageOverHTTP(b *testing.B) {
+	id := uuid.NewString()
+	receipt := &parleyv1.SendMessageResponse{SessionId: id, MessageId: id, Seq: 7, Epoch: "7711388462069418191-1-16384",
+		CreatedAt: timestamppb.Now()}
+	f := &fakes{send: func(context.Context, *parleyv1.SendMessageRequest) (*parleyv1.SendMessageResponse, error) {
+		return receipt, nil
+	}}
+	cfg := f.config(b)
+	h, err := New(cfg)
+	require.NoError(b, err)
+	srv := httptest.NewUnstartedServer(nil)
+	srv.Config = NewHTTPServer(b.Context(), h, nil, cfg.Log)
+	srv.Start()
+	b.Cleanup(srv.Close)
+	body, err := proto.Marshal(plainMessage(id, id, "x"))
+	require.NoError(b, err)
+	for way, header := range map[string]string{"short": "", "long": "Content-Encoding: identity\r\n"} {
+		b.Run(way, func(b *testing.B) {
+			conn, err := new(net.Dialer).DialContext(b.Context(), "tcp", strings.TrimPrefix(srv.URL, "http://"))
+			require.NoError(b, err)
+			b.Cleanup(func() { _ = conn.Close() })
+			req := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/proto\r\nAuthorization: Bearer %s\r\n%sContent-Length: %d\r\n\r\n%s",
+				sendPath, aliceToken, header, len(body), body)
+			br := bufio.NewReader(conn)
+			b.ReportAllocs()
+			before := processTime(b)
+			for b.Loop() {
+				if _, err := conn.Write(req); err != nil {
+					b.Fatal(err)
+				}
+				res, err := http.ReadResponse(br, nil)
+				if err != nil || res.StatusCode != http.StatusOK {
+					b.Fatal(res, err)
+				}
+				_, _ = io.Copy(io.Discard, res.Body)
+				_ = res.Body.Close()
+			}
+			b.ReportMetric(float64((processTime(b)-before).Nanoseconds())/1e3/float64(b.N), "cpu-µs/op")
+		})
+	}
+}
+
+// processTime is the processor time that this process has used.
+func processTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

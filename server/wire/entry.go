@@ -38,6 +38,9 @@ func Encode(e message.Entry) *Entry {
 	var msg []byte
 	out.piece, msg = newPiece(fixedFields + len(e.SenderID) + len(e.SenderDevice) + len(e.Body))
 	out.seal(appendMessage(msg, e))
+	if n := len(out.piece); len(e.Body) > 0 { // it ends the message: what came may go, one thing less to keep and to mark
+		out.Body = out.piece[n-len(e.Body) : n : n]
+	}
 	return out
 }
 

@@ -1,6 +1,7 @@
 package wire_test
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
@@ -146,4 +147,17 @@ func FuzzDecode(f *testing.F) {
 		frame.Entry(e)
 		require.NoError(t, proto.Unmarshal(frame.Bytes(), &parleyv1.SubscribeResponse{}))
 	})
+}
+
+// An entry holds its body once, in what it was encoded to, and nothing of what it was made of.
+func TestEntryHoldsItsBodyOnce(t *testing.T) {
+	raw := body(t, &parleyv1.Message{Content: &parleyv1.Content{Kind: &parleyv1.Content_Text{Text: &parleyv1.Text{Body: "hi"}}}})
+	given := bytes.Clone(raw)
+	e := wire.Encode(message.Entry{SessionID: uuid.UUID{1}, Seq: 1, MessageID: uuid.UUID{2}, SenderID: "a", Type: message.TypeText,
+		Body: given, CreatedAt: time.Unix(1, 0)})
+	clear(given)
+	require.Equal(t, raw, e.Body)
+	require.Equal(t, "hi", wire.Message(e.Entry).GetContent().GetText().GetBody())
+	require.Equal(t, len(e.Body), cap(e.Body), "what is appended to it must not be written into the entry")
+	require.Nil(t, e.Erased().Body)
 }
