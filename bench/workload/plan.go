@@ -22,7 +22,7 @@ const (
 	makeSession   = 5 * time.Millisecond
 	makeBacklog   = 1200 * time.Millisecond // of a returning device, 100 sessions of 50
 	startServer   = 2 * time.Second
-	loadMillion   = 12 * time.Second // messages of W6
+	loadMillion   = 15 * time.Second // messages of W6, indexes included
 	insertTries   = 3                // numbers of connections that the limit of W1 is tried with
 )
 
