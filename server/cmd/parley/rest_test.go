@@ -50,15 +50,13 @@ func TestMemoryIsGivenBackOnlyWhereItIsWorthIt(t *testing.T) {
 }
 
 func TestGivingBack(t *testing.T) {
-	held := make([]byte, 64<<20)
-	for i := range held {
-		held[i] = 1
+	hold := func() {
+		held := make([]byte, 64<<20)
+		runtime.GC() // it is in use now, so that nobody but giveBack finds it soon
+		runtime.KeepAlive(held)
 	}
-	runtime.GC() // it was in use then, so that nobody but giveBack finds it soon
-	runtime.KeepAlive(held)
-	before := readUsage()
-	require.GreaterOrEqual(t, before.live, uint64(64<<20))
-	held = nil
+	hold()
+	require.GreaterOrEqual(t, readUsage().live, uint64(64<<20))
 	stop := giveBack()
 	defer stop()
 	require.Eventually(t, func() bool { u := readUsage(); return u.live < 32<<20 }, 60*time.Second, 50*time.Millisecond)
