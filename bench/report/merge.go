@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -68,7 +69,7 @@ func Merge(parts ...*Report) (*Report, error) {
 	for _, name := range same {
 		out.Settings[name] = first.Settings[name]
 	}
-	out.Settings["merged"] = fmt.Sprint(len(parts))
+	out.Settings["merged"] = strconv.Itoa(len(parts))
 	out.Took = took.String()
 	slices.SortStableFunc(out.Runs, func(a, b Result) int { return strings.Compare(a.Workload, b.Workload) })
 	out.Summarize()

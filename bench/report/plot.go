@@ -68,7 +68,7 @@ func (p *plotter) rule(class string, x1, y1, x2, y2 float64) {
 
 func (p *plotter) panel(unit string, curves []Curve) {
 	s := scalesOf(curves)
-	p.text(left, 30, "start", "title", "Latency at "+unit)
+	p.text(left, 30, "start", "title", "Latency over "+unit)
 	p.axes(s, unit)
 	for i, c := range curves {
 		class := fmt.Sprintf("c%d", i%series)
@@ -95,7 +95,7 @@ func (p *plotter) axes(s scales, unit string) {
 			}
 			p.rule(class, left, s.y(ms), left+plotWidth, s.y(ms))
 			if step == 1 || s.maxLog-s.minLog <= 3 {
-				p.text(left-10, s.y(ms)+4, "end", "axis", plain(ms)+" ms")
+				p.text(left-10, s.y(ms)+4, "end", "axis", latencyMark(ms))
 			}
 		}
 	}
@@ -175,6 +175,14 @@ func round(v float64) float64 {
 		}
 	}
 	return 10 * power
+}
+
+// latencyMark writes a latency of an axis.
+func latencyMark(ms float64) string {
+	if ms >= 1000 {
+		return plain(ms/1000) + " s"
+	}
+	return plain(ms) + " ms"
 }
 
 // plain writes a figure of an axis.

@@ -22,7 +22,7 @@ const (
 	makeSession   = 5 * time.Millisecond
 	makeBacklog   = 1200 * time.Millisecond // of a returning device, 100 sessions of 50
 	startServer   = 2 * time.Second
-	loadMillion   = 12 * time.Second // messages of W6
+	loadMillion   = 15 * time.Second // messages of W6, indexes included
 	insertTries   = 3                // numbers of connections that the limit of W1 is tried with
 )
 
@@ -100,15 +100,22 @@ func (c Config) prepares(workload string) time.Duration {
 	case "W5":
 		return time.Duration(sc.SmallGroups*sc.SmallGroup)*makeDevice + time.Duration(sc.SmallGroups)*makeSession
 	case "W6":
-		stages := time.Duration(len(sc.Grown) + 1)
 		loaded := time.Duration(slices.Max(sc.Grown)) * loadMillion / 1_000_000
-		return loaded + stages*(time.Duration(sc.Sessions)*makeSession+time.Duration(slices.Max(sc.Returning))*makeBacklog+startServer)
+		return loaded + c.stages(time.Duration(sc.Sessions)*makeSession+time.Duration(slices.Max(sc.Returning))*makeBacklog+startServer)
 	default:
 		return 0
 	}
 }
 
 func (c Config) times(d time.Duration) time.Duration { return time.Duration(c.Runs) * d }
+
+// stages is what something takes in all stages of W6: before anything is loaded, and after each load.
+func (c Config) stages(d time.Duration) (sum time.Duration) {
+	for range len(c.Scale.Grown) + 1 {
+		sum += d
+	}
+	return sum
+}
 
 func caseW1(sc Scale, inFlight int) string {
 	return fmt.Sprintf("%d senders x %d in flight", sc.Senders, inFlight)
@@ -184,9 +191,8 @@ func planW6(c Config, owned bool) (out []Step) {
 	if !owned {
 		return nil
 	}
-	stages := time.Duration(len(c.Scale.Grown) + 1)
 	for _, n := range c.Scale.InFlight {
-		out = append(out, Step{Workload: "W6", Case: caseGrownSend(n), Takes: stages * c.times(c.stretch())})
+		out = append(out, Step{Workload: "W6", Case: caseGrownSend(n), Takes: c.stages(c.times(c.stretch()))})
 	}
-	return append(out, Step{Workload: "W6", Case: caseGrownBack(c.Scale), Takes: stages * c.times(2*c.stretch()+2*startServer)})
+	return append(out, Step{Workload: "W6", Case: caseGrownBack(c.Scale), Takes: c.stages(c.times(2*c.stretch() + 2*startServer))})
 }

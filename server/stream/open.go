@@ -103,6 +103,7 @@ func (s *Stream) start(ctx context.Context, req Request, positions []Position, r
 		}
 		t := s.tracks[p.SessionID]
 		if t == nil && p.Active { // joined in between: read again once it is attached
+			s.begins(p.SessionID, beginning{from, floor})
 			s.Joined(p.SessionID)
 			continue
 		}
@@ -141,6 +142,17 @@ func (p Position) start(roams bool) int64 {
 // done reports whether the membership has ended and the device has acknowledged its end.
 func (p Position) done() bool {
 	return !p.Active && p.HasCursor && p.Acked >= p.Visible.Last(p.Head)
+}
+
+// beginning is where the device is to start in a session that was not known to be one of its user's when the stream began
+// to open.
+type beginning struct{ from, floor int64 }
+
+func (s *Stream) begins(id uuid.UUID, at beginning) {
+	if s.beginnings == nil {
+		s.beginnings = make(map[uuid.UUID]beginning)
+	}
+	s.beginnings[id] = at
 }
 
 // place sets a track to what was read of it and returns where it starts: after from, less what a limit leaves out.
@@ -192,7 +204,10 @@ func (s *Stream) reload(ctx context.Context, ids []uuid.UUID) error {
 	for _, p := range positions {
 		t := s.tracks[p.SessionID]
 		changed := t.loading || t.role != p.Role || t.own != p.Settings || t.closed
-		if t.loading {
+		if at, ok := s.beginnings[p.SessionID]; t.loading && ok {
+			delete(s.beginnings, p.SessionID)
+			s.place(t, p, at.from, at.floor, !s.caught)
+		} else if t.loading {
 			s.place(t, p, p.start(false), 0, false)
 		} else {
 			s.update(t, p)

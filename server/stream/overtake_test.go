@@ -51,3 +51,19 @@ func TestAPullDoesNotOvertakeTheQueue(t *testing.T) {
 		})
 	}
 }
+
+// The list of a user's sessions comes from memory, which may be a moment behind what PostgreSQL says of the positions.
+func TestACursorCountsInASessionThatTheListDoesNotHaveYet(t *testing.T) {
+	w := newWorld(t, stream.Config{})
+	id := group(w, "alice", "bob")
+	for range 1500 { // several pages
+		w.send(id, "alice", "a1", "hi")
+	}
+	w.synced["bob/b1"] = true
+	w.unlisted = true
+	d := w.subscribe(t, "bob", "b1", stream.Request{Cursors: []stream.Cursor{{SessionID: id, Seq: 100}}})
+	evs := d.caughtUp()
+	require.Equal(t, seqs(101, 1502), shown(evs, id), "nothing that it has, and all of it before CaughtUp")
+	w.send(id, "alice", "a1", "live")
+	require.Equal(t, seqs(101, 1503), d.until(id, 1503))
+}

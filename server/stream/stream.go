@@ -49,6 +49,8 @@ type Stream struct {
 	told   map[string]toldState // by session id, what the device was last told; the writer's
 	unread int64                // messages, when the stream opened; the writer's
 	ahead  *ahead               // the page after the one that is written; the writer's
+	// beginnings are where sessions start that are still to be attached; the writer's.
+	beginnings map[uuid.UUID]beginning
 
 	mu         sync.Mutex
 	endErr     error

@@ -45,6 +45,7 @@ type world struct {
 	reads    int
 	starts   func(ctx context.Context, asks []stream.Ask) error
 	rereads  func() // called before memberships are read again
+	unlisted bool   // the list of sessions is behind: it has none
 }
 
 func newWorld(t testing.TB, cfg stream.Config) *world { return newWorldOf(t, cfg, nil) }
@@ -72,7 +73,7 @@ func (w *world) ActiveSessionIDs(_ context.Context, user string) (ids []uuid.UUI
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for id, p := range w.members[user] {
-		if p.Active {
+		if p.Active && !w.unlisted {
 			ids = append(ids, id)
 		}
 	}

@@ -185,12 +185,23 @@ func sayPlan(out io.Writer, steps []workload.Step) {
 
 func (o *benchOptions) measure(ctx context.Context, cfg workload.Config, s *stack.Stack, rep *report.Report) error {
 	b := workload.New(cfg, s, rep)
+	var failed error
 	for _, name := range o.workloads {
+		if err := ctx.Err(); err != nil {
+			return errors.Join(failed, err)
+		}
+		// One that cannot be measured fails the bench; the others are worth having all the same.
 		if err := b.Run(ctx, name); err != nil {
-			return err
+			fmt.Fprintln(os.Stderr, err)
+			failed = errors.Join(failed, err)
+		}
+		if s.Owned() {
+			if err := s.Serve(ctx, nil); err != nil { // as it was before
+				return errors.Join(failed, err)
+			}
 		}
 	}
-	return nil
+	return failed
 }
 
 // mergeReports makes one report of several.

@@ -28,6 +28,7 @@ SIGTERM drains: streams end with a hint when to come back, running calls and wai
 			return err
 		}
 		defer pace()()
+		defer giveBack()()
 		a, err := app.New(cmd.Context(), cfg, cfg.NewLogger(os.Stderr))
 		if err != nil {
 			return err
