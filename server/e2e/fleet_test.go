@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -128,10 +127,7 @@ func TestRecoveryStorm(t *testing.T) {
 		d.Connect()
 	}
 	l := startPaced(t, senders[:min(len(senders), 6)], nil, time.Second*time.Duration(min(len(senders), 6))/time.Duration(rate), nil,
-		func(worker int, r *rand.Rand) (*rig.Device, string) {
-			g := r.IntN(len(senders)/min(len(senders), 6))*min(len(senders), 6) + worker
-			return senders[g], ids[g]
-		})
+		inTurn(senders, ids, min(len(senders), 6)))
 	time.Sleep(during)
 	l.stop()
 	for _, d := range all {
