@@ -59,7 +59,7 @@ func resumes(devices []*rig.Device) (all []time.Duration) {
 // A2: one of three nodes is killed every few seconds under load, its devices go on at the others. Nothing acknowledged is
 // lost, and every device is shown everything, once and in order.
 func TestNodesKilledUnderLoad(t *testing.T) {
-	every, kills := size(time.Second, 2*time.Second, 10*time.Second), size(2, 4, 18)
+	every, kills := size(time.Second, 2*time.Second, 10*time.Second), size(2, 4, scaledTimes(18))
 	var sent, lost int
 	var took []time.Duration
 	report(t, "A2", fmt.Sprintf("one of three nodes killed -9 every %s, %d times, under load", every, kills),
@@ -93,7 +93,7 @@ func TestNodesKilledUnderLoad(t *testing.T) {
 // A7: devices are cut all the time, at random points, in the middle of frames too, and go on over several nodes, while
 // messages flow. No gap, nothing twice, no partial resume.
 func TestRecoveryStorm(t *testing.T) {
-	devices, during, rate := size(20, 200, 2000), size(2*time.Second, 12*time.Second, 60*time.Second), size(50, 150, 300)
+	devices, during, rate := size(20, 200, 2000), size(2*time.Second, 12*time.Second, scaled(60*time.Second)), size(50, 150, 300)
 	const group = 10
 	var raw, repeats, sent, cuts int
 	var took []time.Duration
