@@ -19,8 +19,12 @@ TEST_PARALLEL ?= $(shell getconf _NPROCESSORS_ONLN)
 # How long each fuzz test is fuzzed.
 FUZZ_TIME ?= 10s
 # Which tests `make soak` runs, and where it writes what they saw.
-SOAK ?= TestRedisIsDisposable|TestNodesKilledUnderLoad|TestPostgresKilledUnderLoad|TestSendIsIdempotentOverNodes|TestLogIsLinearizable|TestRecoveryStorm|TestRevocationEndsStreams|TestNewerStreamOnAnotherNode|TestStreamsThatOpenAtOnce|TestSlowReaders|TestHotGroup|Silent|TestClocksApart
+SOAK ?= TestRedisIsDisposable|TestNodesKilledUnderLoad|TestPostgresKilledUnderLoad|TestSendIsIdempotentOverNodes|TestLogIsLinearizable|TestRecoveryStorm|TestRevocationEndsStreams|TestNewerStreamOnAnotherNode|TestStreamsThatOpenAtOnce|TestSlowReaders|TestHotGroup|Silent|TestClocksApart|TestRollingRestart|TestChurn
 SOAK_REPORT ?= $(CURDIR)/bin/soak.md
+# By what the lengths of all of them are multiplied, 0.3 for a third of the time; and how long devices come and go in A16,
+# for which acceptance asks 30m.
+SOAK_SCALE ?= 1
+SOAK_CHURN ?= 5m
 # What `make bench` is told: make bench BENCH_ARGS='--quick --runs 1 --workloads W1,W2'
 BENCH_ARGS  ?=
 # What `make microbench` measures, and how often: 10 runs are the least that benchstat can judge by.
@@ -80,9 +84,10 @@ test-short: .tools/bin/withdb ## Run the short tests, without the race detector
 	@.tools/bin/withdb $(GO) test -short -timeout 2m $(ARGS) $(PKG)
 
 .PHONY: soak
-soak: .tools/bin/withdb ## Run the long forms of the fault tests, about half an hour: SOAK is which; the figures go to SOAK_REPORT
+soak: .tools/bin/withdb ## Run the long forms of the fault tests, about half an hour: SOAK, SOAK_SCALE; the figures go to SOAK_REPORT
 	@mkdir -p $(dir $(SOAK_REPORT))
-	@PARLEY_SOAK=1 PARLEY_SOAK_REPORT='$(SOAK_REPORT)' .tools/bin/withdb $(GO) test -run '$(SOAK)' -timeout 60m -v -count 1 $(ARGS) ./server/e2e/...
+	@PARLEY_SOAK=1 PARLEY_SOAK_REPORT='$(SOAK_REPORT)' PARLEY_SOAK_SCALE='$(SOAK_SCALE)' PARLEY_SOAK_CHURN='$(SOAK_CHURN)' \
+	  .tools/bin/withdb $(GO) test -run '$(SOAK)' -timeout 60m -v -count 1 $(ARGS) ./server/e2e/...
 
 .PHONY: fuzz
 fuzz: ## Fuzz every fuzz test for FUZZ_TIME

@@ -129,7 +129,7 @@ func (f *feedSink) tellRelations(ctx context.Context, links []relation.Link) {
 		return
 	}
 	for i, v := range views {
-		f.hub.NotifyUser(links[i].UserID, "", relation.Event(v))
+		f.hub.NotifyUser(links[i].UserID, "", relation.Event(v)) //nolint:gosec // a view for each link
 	}
 }
 

@@ -30,7 +30,7 @@ func holeScene(t *testing.T) (nodes []*rig.Server, pg, red *testenv.Link) {
 // the other node does not care, and afterwards everything is there once and in order.
 func TestPostgresSilentForOneNode(t *testing.T) {
 	t.Parallel()
-	silence := size(time.Second, 8*time.Second, 30*time.Second)
+	silence := size(time.Second, 8*time.Second, scaled(30*time.Second))
 	var sent, meanwhile int
 	var codes map[connect.Code]int
 	var back time.Duration
@@ -79,7 +79,7 @@ func TestPostgresSilentForOneNode(t *testing.T) {
 // within the 5 s that are promised under any fault.
 func TestRedisSilentForOneNode(t *testing.T) {
 	t.Parallel()
-	silence := size(time.Second, 8*time.Second, 30*time.Second)
+	silence := size(time.Second, 8*time.Second, scaled(30*time.Second))
 	took := &delays{took: map[int32][]time.Duration{}}
 	var sent int
 	report(t, "B2", fmt.Sprintf("Redis mute (no RST) for one of two nodes for %s, under load", silence),
@@ -118,7 +118,7 @@ func TestRedisSilentForOneNode(t *testing.T) {
 // node, and neither lose anything nor see anything twice; the node lets the dead streams go.
 func TestNodeSilentForItsDevices(t *testing.T) {
 	t.Parallel()
-	rounds, silence := size(1, 2, 10), size(time.Second, 3*time.Second, 10*time.Second)
+	rounds, silence := size(1, 2, scaledTimes(10)), size(time.Second, 3*time.Second, 10*time.Second)
 	var all []*rig.Device
 	var sent int
 	report(t, "B3", fmt.Sprintf("the way between devices and one node mute (no RST) for %s, %d times, under load", silence, rounds),

@@ -18,7 +18,7 @@ import (
 // A5 over nodes: the same send several times at once on different nodes, with answers dropped, and again after all nodes
 // have died: one entry per id, and every answer the same.
 func TestSendIsIdempotentOverNodes(t *testing.T) {
-	sends := size(30, 200, 2000)
+	sends := size(30, 200, scaledTimes(2000))
 	var calls, dropped int
 	report(t, "A5", fmt.Sprintf("%d sends, each 2 to 5 times at once over three nodes, a third of the answers dropped, all again after kill -9 of all nodes", sends),
 		"one row per id, all answers the same, another body ALREADY_EXISTS", func() string {

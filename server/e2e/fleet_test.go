@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -60,7 +59,7 @@ func resumes(devices []*rig.Device) (all []time.Duration) {
 // A2: one of three nodes is killed every few seconds under load, its devices go on at the others. Nothing acknowledged is
 // lost, and every device is shown everything, once and in order.
 func TestNodesKilledUnderLoad(t *testing.T) {
-	every, kills := size(time.Second, 2*time.Second, 10*time.Second), size(2, 4, 18)
+	every, kills := size(time.Second, 2*time.Second, 10*time.Second), size(2, 4, scaledTimes(18))
 	var sent, lost int
 	var took []time.Duration
 	report(t, "A2", fmt.Sprintf("one of three nodes killed -9 every %s, %d times, under load", every, kills),
@@ -94,7 +93,7 @@ func TestNodesKilledUnderLoad(t *testing.T) {
 // A7: devices are cut all the time, at random points, in the middle of frames too, and go on over several nodes, while
 // messages flow. No gap, nothing twice, no partial resume.
 func TestRecoveryStorm(t *testing.T) {
-	devices, during, rate := size(20, 200, 2000), size(2*time.Second, 12*time.Second, 60*time.Second), size(50, 150, 300)
+	devices, during, rate := size(20, 200, 2000), size(2*time.Second, 12*time.Second, scaled(60*time.Second)), size(50, 150, 300)
 	const group = 10
 	var raw, repeats, sent, cuts int
 	var took []time.Duration
@@ -128,10 +127,7 @@ func TestRecoveryStorm(t *testing.T) {
 		d.Connect()
 	}
 	l := startPaced(t, senders[:min(len(senders), 6)], nil, time.Second*time.Duration(min(len(senders), 6))/time.Duration(rate), nil,
-		func(worker int, r *rand.Rand) (*rig.Device, string) {
-			g := r.IntN(len(senders)/min(len(senders), 6))*min(len(senders), 6) + worker
-			return senders[g], ids[g]
-		})
+		inTurn(senders, ids, min(len(senders), 6)))
 	time.Sleep(during)
 	l.stop()
 	for _, d := range all {

@@ -181,17 +181,65 @@ func (w *hotGroup) idle(t *testing.T) (sql, commands float64) {
 	return 0, 0
 }
 
-// A15: what a message costs PostgreSQL and Redis does not depend on how many members a group has. Reads and kicks go on
-// meanwhile.
+// perMessage counts what a message alone costs: each is sent when the one before was answered, so that it has a commit of its
+// own, and nothing else happens. What the nodes need for nothing is left out. seconds is how long it took, for what is done
+// once a second while a session is busy.
+func (w *hotGroup) perMessage(t *testing.T, id string, n int) (sql, commands, seconds float64) {
+	t.Helper()
+	idleSQL, idleCommands := w.idle(t)
+	wasSQL, wasCommands, began := w.pg.n.Load(), w.redisCommands(t), time.Now()
+	var last int64
+	for i := range n {
+		sender := w.senders[i%len(w.senders)]
+		last = sender.Send(t.Context(), id, "alone").GetSeq()
+		sender.Sent(id, last)
+	}
+	for _, d := range w.online {
+		d.WaitSeq(id, last)
+	}
+	time.Sleep(1500 * time.Millisecond) // what is written behind
+	seconds = time.Since(began).Seconds()
+	sql = (float64(w.pg.n.Load()-wasSQL) - idleSQL*seconds) / float64(n)
+	commands = (float64(w.redisCommands(t)-wasCommands) - idleCommands*seconds) / float64(n)
+	return sql, commands, seconds / float64(n)
+}
+
+// mixed sends at a rate while members read and others are kicked, and returns how many messages came through.
+func (w *hotGroup) mixed(t *testing.T, id string, bystanders []string, rate int, during, kickEvery time.Duration) int {
+	t.Helper()
+	began, kicked := time.Now(), time.Now()
+	was, _ := w.online[0].Count()
+	l := startPaced(t, w.senders, []string{id}, time.Duration(len(w.senders))*time.Second/time.Duration(rate), w.took.before)
+	for n := 0; time.Since(began) < during; n++ {
+		reader := w.online[n%len(w.online)]
+		_, err := reader.States.MarkRead(t.Context(), &parleyv1.MarkReadRequest{SessionId: id, UpToSeq: 1})
+		require.NoError(t, err)
+		if time.Since(kicked) > kickEvery && len(bystanders) > 0 {
+			kicked = time.Now()
+			_, err := w.senders[0].Sessions.RemoveMember(t.Context(), &parleyv1.RemoveMemberRequest{SessionId: id, UserId: bystanders[0]})
+			require.NoError(t, err)
+			bystanders = bystanders[1:]
+		}
+		time.Sleep(20 * time.Second / time.Duration(rate))
+	}
+	l.stop()
+	l.check(t, w.senders[0].Client, w.online, []string{id})
+	now, _ := w.online[0].Count()
+	require.Greater(t, now, was)
+	return l.count()
+}
+
+// A15: what a message costs PostgreSQL and Redis does not depend on how many members a group has, counted where nothing else
+// happens; and with reads and kicks it is delivered in order and in time.
 func TestHotGroupCostsTheSameWhateverItsSize(t *testing.T) {
-	online, sizes, rate := size(12, 90, 600), size([]int{50, 500}, []int{200, 2000}, []int{1000, 10_000}), size(50, 50, 50)
-	during, kickEvery := size(time.Second, 4*time.Second, time.Minute), size(300*time.Millisecond, time.Second, 100*time.Millisecond)
+	online, sizes, alone := size(12, 90, 2000), size([]int{50, 500}, []int{200, 2000}, []int{2500, 10_000}), size(30, 100, 300)
+	during, kickEvery, rate := size(time.Second, 4*time.Second, scaled(20*time.Second)), size(300*time.Millisecond, time.Second, 100*time.Millisecond), 50
 	var lines []string
 	report(t, "A15", fmt.Sprintf("groups of %d and %d members, %d of them online on three nodes, %d msg/s, 5 %% reads, a kick each %s", sizes[0], sizes[1], online, rate, kickEvery),
 		"statements and commands per message do not depend on the member count; p99 <= 500 ms; 0 order errors",
 		func() string { return strings.Join(lines, "; ") })
 	w := newHotGroup(t, online)
-	var perSQL, perRedis []float64
+	var sql, commands, seconds [2]float64
 	for phase, members := range sizes {
 		id, bystanders := w.group(t, members)
 		for _, d := range append(w.online, w.senders...) {
@@ -200,34 +248,17 @@ func TestHotGroupCostsTheSameWhateverItsSize(t *testing.T) {
 			}
 			d.WaitSeq(id, 1)
 		}
+		sql[phase], commands[phase], seconds[phase] = w.perMessage(t, id, alone)
 		w.took.phase.Store(int32(phase)) //nolint:gosec // two
-		idleSQL, idleCommands := w.idle(t)
-		sql, commands := w.pg.n.Load(), w.redisCommands(t)
-		began, kicked := time.Now(), time.Now()
-		l := startPaced(t, w.senders, []string{id}, time.Duration(len(w.senders))*time.Second/time.Duration(rate), w.took.before)
-		for n := 0; time.Since(began) < during; n++ {
-			reader := w.online[n%len(w.online)]
-			_, err := reader.States.MarkRead(t.Context(), &parleyv1.MarkReadRequest{SessionId: id, UpToSeq: 1})
-			require.NoError(t, err)
-			if time.Since(kicked) > kickEvery {
-				kicked = time.Now()
-				_, err := w.senders[0].Sessions.RemoveMember(t.Context(), &parleyv1.RemoveMemberRequest{SessionId: id, UserId: bystanders[0]})
-				require.NoError(t, err)
-				bystanders = bystanders[1:]
-			}
-			time.Sleep(20 * time.Second / time.Duration(rate))
-		}
-		l.stop()
-		n := float64(l.count())
-		seconds := time.Since(began).Seconds()
-		perSQL = append(perSQL, (float64(w.pg.n.Load()-sql)-idleSQL*seconds)/n)
-		perRedis = append(perRedis, (float64(w.redisCommands(t)-commands)-idleCommands*seconds)/n)
-		l.check(t, w.senders[0].Client, w.online, []string{id})
+		n := w.mixed(t, id, bystanders, rate, during, kickEvery)
 		p99 := w.took.quantile(phase, 0.99)
-		lines = append(lines, fmt.Sprintf("%d members: %.0f messages, %.2f statements and %.1f commands each, delivered p50 %s, p99 %s", members, n,
-			perSQL[phase], perRedis[phase], w.took.quantile(phase, 0.5).Round(time.Millisecond), p99.Round(time.Millisecond)))
+		lines = append(lines, fmt.Sprintf("%d members: %.2f statements and %.1f commands per message; with reads and kicks %d messages, delivered p50 %s, p99 %s", members,
+			sql[phase], commands[phase], n, w.took.quantile(phase, 0.5).Round(time.Millisecond), p99.Round(time.Millisecond)))
 		require.Less(t, p99, size(5*time.Second, 5*time.Second, 500*time.Millisecond))
 	}
-	require.Less(t, perSQL[1], 3*perSQL[0], "statements grow with the members")
-	require.Less(t, perRedis[1], 3*perRedis[0], "commands grow with the members")
+	// Half a statement is the noise of polls that fall into one count and not into the other. On a slow machine a message
+	// bears more of what is done once a second, which is counted at 6 commands and 2 statements of each node.
+	more := max(0, seconds[1]-seconds[0])
+	require.Less(t, sql[1], 1.1*sql[0]+0.5+6*more, "statements grow with the members")
+	require.Less(t, commands[1], 1.1*commands[0]+1+18*more, "commands grow with the members")
 }

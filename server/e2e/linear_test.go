@@ -154,7 +154,7 @@ func (h *history) settle(t *testing.T, c *rig.Client, session string) (open int)
 // A6: each session's log is linearizable over three nodes, while nodes, PostgreSQL and Redis die: every history of sends
 // (repeated ones, given up ones) and reads fits one order.
 func TestLogIsLinearizable(t *testing.T) {
-	histories, most := size(1, 3, 30), size(300, 2000, 2000)
+	histories, most := size(1, 3, scaledTimes(30)), size(300, 2000, 2000)
 	var all, open int
 	report(t, "A6", fmt.Sprintf("%d histories of at most %d operations over three nodes, while nodes, PostgreSQL and Redis die", histories, most),
 		"100 % linearizable (porcupine)", func() string { return fmt.Sprintf("%d operations, %d of them sends given up", all, open) })

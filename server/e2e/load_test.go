@@ -69,6 +69,14 @@ func startPaced(t *testing.T, senders []*rig.Device, ids []string, pace time.Dur
 	return l
 }
 
+// inTurn chooses, for each of so many workers, one of the senders that are its own, at random, and that sender's group.
+func inTurn(senders []*rig.Device, groups []string, workers int) func(int, *rand.Rand) (*rig.Device, string) {
+	return func(worker int, r *rand.Rand) (*rig.Device, string) {
+		g := r.IntN(len(senders)/workers)*workers + worker
+		return senders[g], groups[g]
+	}
+}
+
 func (l *load) send(ctx context.Context, t *testing.T, d *rig.Device, req *parleyv1.SendMessageRequest) {
 	if l.before != nil {
 		l.before(req.GetMessageId())

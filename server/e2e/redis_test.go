@@ -168,7 +168,7 @@ func TestRedisIsDisposable(t *testing.T) {
 		during = 400 * time.Millisecond
 	}
 	if os.Getenv("PARLEY_SOAK") != "" {
-		during, rounds, allowed = 10*time.Second, 2, time.Second
+		during, rounds, allowed = scaled(10*time.Second), 2, time.Second
 	}
 	var lines []string
 	report(t, "A3", fmt.Sprintf("Redis killed, flushed, damaged, muted, slow, read-only, evicting and full, %s each, under load", during),

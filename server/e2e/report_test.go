@@ -87,8 +87,8 @@ func writeReport() {
 	}
 	slices.SortStableFunc(findings.rows, func(a, b finding) int { return strings.Compare(a.order(), b.order()) })
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s forms, %s, %d processors, %s/%s, race detector %s.\n\n", size("Least", "Short", "Long"),
-		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, raceDetector)
+	fmt.Fprintf(&b, "%s forms, %s, on %s, %s/%s, race detector %s.\n\n", size("Least", "Short", fmt.Sprintf("Long (times %g)", soakScale())),
+		time.Now().UTC().Format(time.DateOnly), machine(), runtime.GOOS, runtime.GOARCH, raceDetector)
 	b.WriteString("| # | provoked | must hold | held | seen; how long the test took |\n|---|---|---|---|---|\n")
 	for _, f := range findings.rows {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", f.no, f.what, f.held, map[bool]string{true: "yes", false: "**no**"}[f.passed], f.figures)
@@ -96,6 +96,25 @@ func writeReport() {
 	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
 		fmt.Fprintln(os.Stderr, "the report could not be written:", err)
 	}
+}
+
+// machine tells what the tests ran on, and how busy it was at their end, as far as the system says.
+func machine() string {
+	text := fmt.Sprintf("%d processors", runtime.NumCPU())
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(info)) {
+			if name, model, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				text += " (" + strings.TrimSpace(model) + ")"
+				break
+			}
+		}
+	}
+	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
+		if f := strings.Fields(string(load)); len(f) >= 3 {
+			text += ", load average " + strings.Join(f[:3], ", ")
+		}
+	}
+	return text
 }
 
 // spread tells a few quantiles of durations.

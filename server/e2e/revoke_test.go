@@ -206,7 +206,7 @@ func TestStreamsThatOpenAtOnceLeaveOne(t *testing.T) {
 	nodes := startNodes(t, 2)
 	waitPeers(t, nodes)
 	nodes[0].Token("alice", "phone")
-	for range size(2, 4, 50) {
+	for range size(2, 4, scaledTimes(50)) {
 		var all []*rig.Device
 		for n := range 6 {
 			all = append(all, nodes[n%2].NewDevice("alice", "phone"))

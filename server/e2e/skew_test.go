@@ -74,7 +74,7 @@ func TestClocksApart(t *testing.T) {
 		d.WaitCaughtUp(1)
 	}
 	l := startPaced(t, []*rig.Device{a0, b1}, []string{id}, 5*time.Millisecond, nil)
-	time.Sleep(size(500*time.Millisecond, 3*time.Second, 30*time.Second))
+	time.Sleep(size(500*time.Millisecond, 3*time.Second, scaled(30*time.Second)))
 	// The same send on both nodes has one answer, with one time.
 	req := rig.To(id, "once")
 	one, err := a0.Messages.SendMessage(t.Context(), req)

@@ -1,0 +1,189 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/parley-im/parley/server/dev/testenv"
+	"github.com/parley-im/parley/server/e2e/rig"
+)
+
+// churnVariable names the environment variable with how long the long form of the churn lasts, before PARLEY_SOAK_SCALE.
+const churnVariable = "PARLEY_SOAK_CHURN"
+
+func soakChurn(t *testing.T) time.Duration {
+	text := os.Getenv(churnVariable)
+	if text == "" {
+		return 30 * time.Minute
+	}
+	d, err := time.ParseDuration(text)
+	require.NoError(t, err, churnVariable)
+	return d
+}
+
+// kept is what a fleet holds of things that must come back: those of the processes, and connections as the servers count them.
+// heap is what a garbage collection left, memory is the processes' resident memory; both in bytes.
+type kept struct{ goroutines, heap, memory, descriptors, postgres, redis float64 }
+
+// churned is nodes, their own PostgreSQL and Redis, and devices that come and go on them.
+type churned struct {
+	nodes   []*rig.Server
+	sql     *pgx.Conn
+	redis   *redis.Client
+	devices []*rig.Device
+	groups  []string
+}
+
+func newChurned(t *testing.T, devices int) *churned {
+	const group = 10
+	pg, red := testenv.OwnPostgres(t, nil), testenv.OwnRedis(t, nil)
+	w := &churned{}
+	key := "PARLEY_SIGNING_KEY=" + filepath.Join(t.TempDir(), "signing.pem")
+	for range 3 {
+		// Little is kept of what was committed, so that memory comes to rest soon.
+		w.nodes = append(w.nodes, rig.StartOn(t, pg.TCPURL(), key, "PARLEY_REDIS_URL="+red.TCPURL(), "PARLEY_RING_BYTES=1000000"))
+	}
+	waitPeers(t, w.nodes)
+	var err error
+	w.sql, err = pgx.Connect(t.Context(), pg.URL())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = w.sql.Close(t.Context()) })
+	o, err := redis.ParseURL(red.TCPURL())
+	require.NoError(t, err)
+	o.PoolSize = 1
+	w.redis = redis.NewClient(o)
+	t.Cleanup(func() { _ = w.redis.Close() })
+	for g := range devices / group {
+		var names []string
+		for n := range group {
+			opts := []connect.ClientOption{}
+			if n%2 == 0 {
+				opts = append(opts, rig.H2)
+			}
+			names = append(names, fmt.Sprintf("u%03d-%d", g, n))
+			w.devices = append(w.devices, w.nodes[n%3].NewDevice(names[n], "d", opts...))
+		}
+		w.groups = append(w.groups, w.devices[g*group].Group(t.Context(), names...))
+	}
+	return w
+}
+
+// round brings all devices online, lets each send, mark and ack, cuts a third of them, and ends with all offline.
+func (w *churned) round(t *testing.T) {
+	var all sync.WaitGroup
+	room := make(chan struct{}, 40)
+	for n, d := range w.devices {
+		all.Go(func() {
+			room <- struct{}{}
+			defer func() { <-room }()
+			d.Connect()
+			group := w.groups[n/10]
+			sent, err := d.Messages.SendMessage(t.Context(), rig.To(group, "churn"))
+			if err != nil {
+				t.Errorf("send: %v", err)
+				return
+			}
+			d.Sent(group, sent.GetSeq())
+			if n%3 == 0 {
+				d.Offline() // however far it had got
+				d.Connect()
+			}
+			time.Sleep(time.Duration(rand.IntN(50)) * time.Millisecond) //nolint:gosec // a test
+			d.Offline()
+		})
+	}
+	all.Wait()
+	for _, d := range w.devices {
+		d.HTTP.CloseIdleConnections()
+	}
+}
+
+// rest waits until no stream is left, and returns the least that is held of each thing within a few seconds: goroutines and
+// connections that end on their own take a moment to go.
+func (w *churned) rest(t *testing.T) kept {
+	require.Eventually(t, func() bool { return total(w.nodes, "parley_streams") == 0 }, 20*time.Second, 20*time.Millisecond)
+	least := w.holds(t)
+	for range 10 {
+		time.Sleep(400 * time.Millisecond)
+		now := w.holds(t)
+		least = kept{min(least.goroutines, now.goroutines), min(least.heap, now.heap), min(least.memory, now.memory), min(least.descriptors, now.descriptors),
+			min(least.postgres, now.postgres), min(least.redis, now.redis)}
+	}
+	return least
+}
+
+func (w *churned) holds(t *testing.T) (k kept) {
+	k.goroutines, k.descriptors = total(w.nodes, "go_goroutines"), total(w.nodes, "process_open_fds")
+	for _, n := range w.nodes {
+		res, err := http.Get(n.OpsURL + "/debug/pprof/heap?gc=1") //nolint:noctx // it collects garbage first
+		require.NoError(t, err)
+		_, err = io.Copy(io.Discard, res.Body)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+	}
+	k.heap = total(w.nodes, "go_memstats_heap_alloc_bytes")
+	k.memory = total(w.nodes, "process_resident_memory_bytes")
+	require.NoError(t, w.sql.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'
+		AND pid <> pg_backend_pid()`).Scan(&k.postgres))
+	clients, err := w.redis.ClientList(t.Context()).Result()
+	require.NoError(t, err)
+	k.redis = float64(strings.Count(clients, "\n"))
+	return k
+}
+
+// A16: after devices have come and gone for long, the nodes hold no more than before: goroutines, memory, descriptors, and
+// connections to PostgreSQL and Redis. What is compared is the state after a first part, in which pools and caches fill.
+func TestChurnLeavesNothingBehind(t *testing.T) {
+	devices, during := size(20, 60, 300), size(2*time.Second, 12*time.Second, scaled(soakChurn(t)))
+	rounds := 0
+	var before, after kept
+	report(t, "A16", fmt.Sprintf("%d devices come and go on three nodes for %s", devices, during),
+		"goroutines, RSS, descriptors, database and Redis connections back within 2 %", func() string {
+			return fmt.Sprintf("%d rounds; goroutines %.0f -> %.0f, live heap %.1f -> %.1f MiB, RSS %.1f -> %.1f MiB, descriptors %.0f -> %.0f, PostgreSQL connections %.0f -> %.0f, Redis %.0f -> %.0f",
+				rounds, before.goroutines, after.goroutines, before.heap/(1<<20), after.heap/(1<<20), before.memory/(1<<20), after.memory/(1<<20), before.descriptors, after.descriptors,
+				before.postgres, after.postgres, before.redis, after.redis)
+		})
+	w := newChurned(t, devices)
+	churn := func(d time.Duration) {
+		for end := time.Now().Add(d); time.Now().Before(end); rounds++ {
+			w.round(t)
+		}
+	}
+	churn(max(during/4, min(during, 10*time.Second)))
+	before = w.rest(t)
+	churn(during)
+	after = w.rest(t)
+	within := func(what string, was, is, spare float64) {
+		t.Helper()
+		require.LessOrEqual(t, is, was*1.02+spare, what)
+	}
+	// The spare is for what is a handful by nature: a connection that a pool opened for a burst, with its two goroutines and
+	// descriptor on each side. It does not grow with the rounds.
+	within("goroutines", before.goroutines, after.goroutines, 12)
+	within("descriptors", before.descriptors, after.descriptors, 12)
+	within("connections to PostgreSQL", before.postgres, after.postgres, 6)
+	within("connections to Redis", before.redis, after.redis, 6)
+	within("live heap", before.heap, after.heap, 3<<20)
+	// What the kernel counts follows the heap's peaks, which come with the first rounds; a short run is still among them.
+	within("memory", before.memory, after.memory, size(96, 96, 12.0)*(1<<20))
+	for _, d := range w.devices {
+		d.Connect()
+	}
+	for n, d := range w.devices {
+		d.WaitSeq(w.groups[n/10], int64(1+rounds*10))
+	}
+	requireNoProblems(t, w.devices...)
+}
