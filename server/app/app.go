@@ -22,6 +22,7 @@ import (
 	"github.com/parley-im/parley/server/hints"
 	"github.com/parley-im/parley/server/offline"
 	"github.com/parley-im/parley/server/presence"
+	"github.com/parley-im/parley/server/reading"
 	"github.com/parley-im/parley/server/roster"
 	"github.com/parley-im/parley/server/rpc"
 	"github.com/parley-im/parley/server/state"
@@ -54,6 +55,7 @@ type App struct {
 	states   *state.Service
 	hints    *hints.Hints
 	presence *presence.Tracker
+	readings *reading.Teller
 	health   *health
 	source   interface{ Close() } // of keys, nil when there is nothing to close
 	tracing  func(context.Context) error
@@ -146,6 +148,7 @@ func (a *App) Run(ctx context.Context) error {
 	workers.Go(func() { a.keeper.Run(work) })
 	workers.Go(func() { a.hints.Run(work) })
 	workers.Go(func() { a.presence.Run(work) })
+	workers.Go(func() { a.readings.Run(work) })
 	workers.Go(func() { a.cached.Run(work) })
 	workers.Go(func() { a.watch(work) })
 	if a.roster != nil {
