@@ -19,7 +19,7 @@ TEST_PARALLEL ?= $(shell getconf _NPROCESSORS_ONLN)
 # How long each fuzz test is fuzzed.
 FUZZ_TIME ?= 10s
 # Which tests `make soak` runs, and where it writes what they saw.
-SOAK ?= TestRedisIsDisposable|TestNodesKilledUnderLoad|TestPostgresKilledUnderLoad|TestSendIsIdempotentOverNodes|TestLogIsLinearizable|TestRecoveryStorm|TestRevocationEndsStreams|TestNewerStreamOnAnotherNode|TestStreamsThatOpenAtOnce|TestSlowReaders|TestHotGroup|Silent|TestClocksApart
+SOAK ?= TestAnyCall|TestRedisIsDisposable|TestNodesKilledUnderLoad|TestPostgresKilledUnderLoad|TestSendIsIdempotentOverNodes|TestLogIsLinearizable|TestRecoveryStorm|TestRevocationEndsStreams|TestNewerStreamOnAnotherNode|TestStreamsThatOpenAtOnce|TestSlowReaders|TestHotGroup|Silent|TestClocksApart
 SOAK_REPORT ?= $(CURDIR)/bin/soak.md
 # What `make bench` is told: make bench BENCH_ARGS='--quick --runs 1 --workloads W1,W2'
 BENCH_ARGS  ?=
