@@ -23,6 +23,7 @@ import (
 	"github.com/parley-im/parley/server/offline"
 	"github.com/parley-im/parley/server/presence"
 	"github.com/parley-im/parley/server/rate"
+	"github.com/parley-im/parley/server/reading"
 	"github.com/parley-im/parley/server/roster"
 	"github.com/parley-im/parley/server/rpc"
 	"github.com/parley-im/parley/server/state"
@@ -57,6 +58,7 @@ type App struct {
 	states   *state.Service
 	hints    *hints.Hints
 	presence *presence.Tracker
+	readings *reading.Teller
 	health   *health
 	drain    *drain
 	verifier *auth.Verifier
@@ -156,6 +158,7 @@ func (a *App) Run(ctx context.Context) error {
 	workers.Go(func() { a.keeper.Run(work) })
 	workers.Go(func() { a.hints.Run(work) })
 	workers.Go(func() { a.presence.Run(work) })
+	workers.Go(func() { a.readings.Run(work) })
 	workers.Go(func() { a.cached.Run(work) })
 	workers.Go(func() { a.rates.Run(work) })
 	workers.Go(func() { a.watch(work) })

@@ -19,6 +19,7 @@ import (
 	"github.com/parley-im/parley/server/offline"
 	"github.com/parley-im/parley/server/presence"
 	"github.com/parley-im/parley/server/rate"
+	"github.com/parley-im/parley/server/reading"
 	"github.com/parley-im/parley/server/relation"
 	"github.com/parley-im/parley/server/ring"
 	"github.com/parley-im/parley/server/rpc"
@@ -69,7 +70,8 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	accounts := account.NewService(storage.Accounts{DB: db}, ends, memory, a.clock)
 	relations := relation.NewService(storage.Relations{DB: db}, relationNotifier{fleet}, a.clock)
 	sessions := session.NewService(logs.Sessions, a.commits, fleet, life, a.clock)
-	states := state.NewService(a.cached, stateNotifier{fleet, a.feed})
+	a.readings = reading.NewTeller(storage.ReadAudience{DB: db}, fleet, a.clock, a.log)
+	states := state.NewService(a.cached, stateNotifier{fleet, a.feed, a.readings})
 	states.Register(reg)
 	a.states = states
 	a.rates = a.rateLimiter(life, reg)

@@ -10,6 +10,7 @@ import (
 	"github.com/parley-im/parley/server/hub"
 	"github.com/parley-im/parley/server/offline"
 	"github.com/parley-im/parley/server/presence"
+	"github.com/parley-im/parley/server/reading"
 	"github.com/parley-im/parley/server/refusal"
 	"github.com/parley-im/parley/server/ring"
 	"github.com/parley-im/parley/server/storage"
@@ -91,7 +92,13 @@ func (n relationNotifier) NotifyUser(userID, exceptDevice string, ev *parleyv1.E
 // stateNotifier is what message states need: delivery, and the note that a row of the commit log was delivered here.
 type stateNotifier struct {
 	fleet
-	feed *feed.Feed
+	feed     *feed.Feed
+	readings *reading.Teller
+}
+
+// Read implements state.Notifier.
+func (n stateNotifier) Read(userID string, sessionID uuid.UUID, readSeq int64) {
+	n.readings.Note(reading.Position{UserID: userID, SessionID: sessionID, ReadSeq: readSeq})
 }
 
 // Handled implements state.Notifier.

@@ -35,8 +35,8 @@ func withCORS(next http.Handler, origins []string) http.Handler {
 	return cors.New(cors.Options{
 		AllowedOrigins: origins,
 		AllowedMethods: append(connectcors.AllowedMethods(), http.MethodPut, http.MethodPatch, http.MethodDelete),
-		AllowedHeaders: append(connectcors.AllowedHeaders(), "Authorization", lastEventID),
-		ExposedHeaders: append(connectcors.ExposedHeaders(), RequestIDHeader, "Retry-After"),
+		AllowedHeaders: append(connectcors.AllowedHeaders(), "Authorization", lastEventID, "If-None-Match"),
+		ExposedHeaders: append(connectcors.ExposedHeaders(), RequestIDHeader, "Retry-After", "ETag"),
 		MaxAge:         int(preflightAge.Seconds()),
 	}).Handler(next)
 }

@@ -30,7 +30,12 @@ func newREST(services map[string]http.Handler) (http.Handler, error) {
 		return nil, fmt.Errorf("rpc: REST paths: %w", err)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		transcoder.ServeHTTP(&restWriter{ResponseWriter: w, call: callFrom(r.Context())}, escaped(r))
+		w = &restWriter{ResponseWriter: w, call: callFrom(r.Context())}
+		if r.Method == http.MethodGet {
+			tagged(transcoder, w, escaped(r))
+			return
+		}
+		transcoder.ServeHTTP(w, escaped(r))
 	}), nil
 }
 

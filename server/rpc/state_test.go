@@ -92,6 +92,8 @@ func (m *stateMemory) NotifyUser(userID, exceptDevice string, _ *parleyv1.Event)
 
 func (*stateMemory) Handled(int64) {}
 
+func (*stateMemory) Read(string, uuid.UUID, int64) {}
+
 type stateMemoryLedger struct{ *stateMemory }
 
 func (l stateMemoryLedger) Standing(k state.Key) (state.Standing, state.Hold) {

@@ -40,6 +40,7 @@ func TestMarkReadTo(t *testing.T) {
 	}
 	require.Empty(t, w.notified.take(), "nothing changed")
 	require.EqualValues(t, 1, w.notes(t, "bob", id))
+	require.Equal(t, []read{{"bob", id, 4}}, w.notified.reads, "others are told once")
 }
 
 func TestMarksAreRefusedOutsideWhatCanBeSeen(t *testing.T) {

@@ -107,10 +107,12 @@ type Move struct {
 	Made bool
 }
 
-// Notifier tells the user's other devices. Both methods never block, cannot fail and are safe for concurrent use.
+// Notifier tells the user's other devices, and others. Its methods never block, cannot fail and are safe for concurrent use.
 type Notifier interface {
 	// NotifyUser gives an event to the user's live devices on this node but one.
 	NotifyUser(userID, exceptDevice string, ev *parleyv1.Event)
+	// Read says that a member's watermark has moved in a session. It is not told of messages that the user sends.
+	Read(userID string, sessionID uuid.UUID, readSeq int64)
 	// Handled says that this node has told its devices what the row of the commit log stands for.
 	Handled(commitLogID int64)
 }

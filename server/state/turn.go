@@ -55,6 +55,11 @@ func (s *Service) apply(turns []*turn, wait bool) error {
 			}
 		}
 	}
+	for _, t := range turns {
+		if t.after.ReadSeq > t.before.ReadSeq && t.after.Active {
+			s.notify.Read(t.key.UserID, t.key.SessionID, t.after.ReadSeq)
+		}
+	}
 	if logID != 0 {
 		s.notify.Handled(logID)
 	}

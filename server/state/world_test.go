@@ -42,14 +42,28 @@ type told struct {
 
 // recorder implements state.Notifier.
 type recorder struct {
-	mu  sync.Mutex
-	all []told
+	mu    sync.Mutex
+	all   []told
+	reads []read
+}
+
+// read is what others are told.
+type read struct {
+	user    string
+	session uuid.UUID
+	seq     int64
 }
 
 func (r *recorder) NotifyUser(user, except string, ev *parleyv1.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.all = append(r.all, told{user: user, except: except, event: ev.GetState()})
+}
+
+func (r *recorder) Read(user string, session uuid.UUID, readSeq int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reads = append(r.reads, read{user, session, readSeq})
 }
 
 // Handled belongs to the last NotifyUser of a test that makes one change at a time.

@@ -210,6 +210,7 @@ func (c *counting) Kept(ctx context.Context, user string, ranges []message.Range
 type silent struct{}
 
 func (silent) NotifyUser(string, string, *parleyv1.Event) {}
+func (silent) Read(string, uuid.UUID, int64)              {}
 func (silent) Handled(int64)                              {}
 
 // mover is what a node's feed tells the cache.

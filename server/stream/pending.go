@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
@@ -10,11 +11,12 @@ import (
 const maxListed = 500
 
 // pending holds the events of a user that wait for a stream, merged by what they are about: at most one per session,
-// membership and peer, and maxSignals signals. The zero value is empty. Guarded by the stream's mutex.
+// membership and peer, maxSignals signals, and read positions of maxReads members. The zero value is empty. Guarded by the stream's mutex.
 type pending struct {
 	order   []*parleyv1.Event
 	place   map[string]int
 	signals int
+	reads   int
 }
 
 func (p *pending) add(ev *parleyv1.Event) {
@@ -28,6 +30,14 @@ func (p *pending) add(ev *parleyv1.Event) {
 		key = "relation " + k.Relation.GetRelation().GetUserId()
 	case *parleyv1.Event_Presence:
 		key = "presence " + k.Presence.GetPresence().GetUserId()
+	case *parleyv1.Event_ReadPosition:
+		key = "read " + k.ReadPosition.GetSessionId() + k.ReadPosition.GetUserId()
+		if _, waits := p.place[key]; !waits {
+			if p.reads >= maxReads {
+				return
+			}
+			p.reads++
+		}
 	case *parleyv1.Event_Signal:
 		if p.signals >= maxSignals {
 			return
@@ -57,6 +67,9 @@ func (p *pending) take() []*parleyv1.Event {
 // that is the one with the higher cursors, whichever came first: changes of two devices may be told in another order than
 // they were made in.
 func merge(old, ev *parleyv1.Event) *parleyv1.Event {
+	if was, now := old.GetReadPosition(), ev.GetReadPosition(); was.GetReadSeq() > now.GetReadSeq() {
+		return old
+	}
 	was, now := old.GetState(), ev.GetState()
 	if was == nil || now == nil {
 		return ev
@@ -85,6 +98,26 @@ type toldState struct {
 	readSeq, deletedToSeq, unread int64
 	markedUnread                  bool
 	upTo                          int64 // the last seq that anything was told of
+}
+
+// writeEvent writes one of the user's events. Read positions are told live only, and only of sessions that the user sees.
+func (s *Stream) writeEvent(ev *parleyv1.Event) {
+	if p := ev.GetReadPosition(); p != nil && !(s.caught && s.sees(p.GetSessionId())) {
+		return
+	}
+	s.frame.Event(s.inOrder(ev))
+}
+
+// sees reports whether the user's membership of a session goes on, as far as the stream has come.
+func (s *Stream) sees(sessionID string) bool {
+	id, err := uuid.Parse(sessionID)
+	t := s.tracks[id]
+	if err != nil || t == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !t.closed
 }
 
 // inOrder returns an event as it is to be sent: a state that is older than the one which the device was told before comes

@@ -22,6 +22,8 @@ const (
 	maxFrame = 64 << 10
 	// maxSignals is how many signals may wait; more are dropped: they are ephemeral.
 	maxSignals = 64
+	// maxReads is of how many members read positions may wait; more are dropped, as they are only told live.
+	maxReads = 256
 	// keepBuffer is how much of its frame buffer an idle stream keeps, in bytes.
 	keepBuffer = 2 << 10
 )

@@ -63,7 +63,7 @@ func (s *Stream) run(ctx context.Context) error {
 			}
 		}
 		for _, ev := range w.events {
-			s.frame.Event(s.inOrder(ev))
+			s.writeEvent(ev)
 			if err := s.flushPast(maxFrame); err != nil {
 				return err
 			}

@@ -204,7 +204,7 @@ func (s *Stream) serve(f *wire.Frame) {
 		s.settle()
 	}
 	for _, ev := range w.events {
-		f.Event(s.inOrder(ev))
+		s.writeEvent(ev)
 	}
 	if w.beat && f.Len() == 0 {
 		f.Event(heartbeat)

@@ -174,6 +174,17 @@ export class ParleyClient {
     await this.#done;
   }
 
+  /**
+   * Resolves when everything that the client showed and took over so far is in the store, so that it outlives a reload from
+   * now on: call it before a page goes on purpose. Without a store, and with one that failed (which
+   * {@link ClientOptions.onError} was told), there is nothing to wait for. Before {@link ParleyClient.start} it waits for that.
+   */
+  async stored(): Promise<void> {
+    await this.#outbox.kept();
+    await this.#sync.flush();
+    await this.#keeper.idle();
+  }
+
   /** The session of an id: always the same object for the same id, whether or not anything is known of it yet. */
   session(sessionId: string): Session {
     let session = this.#sessions.get(sessionId);

@@ -192,7 +192,10 @@ export interface Member {
   readonly displayName: string;
   /** Role. */
   readonly role: MemberRole;
-  /** Everything up to here is read by the member, as far as known when the list was loaded. */
+  /**
+   * Everything up to here is read by the member. In direct sessions and groups of at most 32 members it is kept up to date;
+   * in larger ones it is what it was when the list was loaded: ask {@link Session.readers}.
+   */
   readonly readSeq: number;
   /** An admin has muted the member. */
   readonly isMuted: boolean;
@@ -266,6 +269,7 @@ export type ClientEvent =
   | { readonly type: "reset"; readonly sessionId?: string; readonly reason: ResetReason }
   | { readonly type: "session"; readonly session: SessionInfo }
   | { readonly type: "state"; readonly sessionId: string; readonly readSeq: number; readonly unread: number }
+  | { readonly type: "read"; readonly sessionId: string; readonly userId: string; readonly readSeq: number }
   | { readonly type: "relation"; readonly relation: Relation }
   | { readonly type: "presence"; readonly presence: Presence }
   | {

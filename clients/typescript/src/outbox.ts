@@ -47,6 +47,7 @@ export interface OutboxEvents {
 export class Outbox {
   #items = new Map<string, Item>(); // by message id, in the order of sending
   #order = 0;
+  readonly #keeping = new Set<Promise<void>>();
   #opened!: () => void;
   readonly #ready = new Promise<void>((resolve) => (this.#opened = resolve));
   #wake: (() => void) | undefined;
@@ -97,11 +98,17 @@ export class Outbox {
     const sent = new Promise<Message>((settle, refuse) => {
       const item: Item = { stored, settle, refuse, kept: false, answered: false, alone: false };
       this.#items.set(message.messageId, item);
-      void this.#keep(item);
+      const keeping = this.#keep(item).finally(() => this.#keeping.delete(keeping));
+      this.#keeping.add(keeping);
     });
     sent.catch(() => {}); // the state of the message says it too
     this.events.changed(message.sessionId);
     return sent;
+  }
+
+  /** Resolves when all that was entered so far is in the store, or cannot be. Before the store was read it waits for that. */
+  async kept(): Promise<void> {
+    await Promise.all(this.#keeping);
   }
 
   // Its place is known once what a store kept has been read.

@@ -45,6 +45,8 @@ export class SessionState {
   readonly readSeqs = new Set<number>();
   readonly deletedSeqs = new Set<number>();
   dirt: Dirt = { put: [], erase: [] };
+  /** How far others have read, as told since the members were loaded last; a list that is on its way may be older. */
+  readonly readBy = new Map<string, number>();
   /** Members are wanted, and kept up to date. */
   membersLoaded = false;
   /** It was reset: what is in the log already is history. */
@@ -75,8 +77,28 @@ export class SessionState {
     this.window.put(m);
     this.dirt.put.push(m);
     this.#follow(m);
+    if (isCountable(m)) this.readTo(m.senderId, m.seq); // who sends has read
     if (m.senderId !== this.me()) this.typing.stopped(m.senderId);
     return { type: "message", message: m };
+  }
+
+  /** Takes how far a member has read. Returns whether that is news. */
+  readTo(userId: string, seq: number): boolean {
+    if (!this.membersLoaded || (this.readBy.get(userId) ?? 0) >= seq) return false;
+    this.readBy.set(userId, seq);
+    const list = this.members.value;
+    const known = list.find((m) => m.userId === userId);
+    if (known && known.readSeq >= seq) return false;
+    if (known) this.members.set(list.map((m) => (m === known ? { ...m, readSeq: seq } : m)));
+    return true;
+  }
+
+  /** Takes the members as the server lists them; what was told of their reading meanwhile stays. */
+  listMembers(all: readonly Member[]): void {
+    const known = all.map((m) => ({ ...m, readSeq: Math.max(m.readSeq, this.readBy.get(m.userId) ?? 0) }));
+    this.readBy.clear();
+    for (const m of known) this.readBy.set(m.userId, m.readSeq);
+    this.members.set(known);
   }
 
   /** Opens the log after a seq. */

@@ -1,5 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { Event, Resync, SignalEvent, StateEvent } from "../gen/parley/v1/event_pb.js";
+import type { Event, ReadPositionEvent, Resync, SignalEvent, StateEvent } from "../gen/parley/v1/event_pb.js";
 import type { Message as PbMessage } from "../gen/parley/v1/message_pb.js";
 import type { Presence as PbPresence } from "../gen/parley/v1/presence_pb.js";
 import type { Session as PbSession } from "../gen/parley/v1/session_pb.js";
@@ -188,6 +188,8 @@ export class Sync {
       case "presence":
         if (kind.value.presence) this.onPresence(kind.value.presence);
         return;
+      case "readPosition":
+        return this.#readBy(kind.value);
       case "signal":
         return this.#signalled(kind.value);
       case "resync":
@@ -220,6 +222,8 @@ export class Sync {
     this.caughtUp = true;
     this.fresh = false;
     for (const s of this.sessions.values()) {
+      // How far others have read is told live only.
+      if (s.membersLoaded && s.snapshot?.isMember) void this.loadMembers(s).catch(() => {});
       if (s.thread.isOpen || s.snapshot?.isMember === false) continue;
       if (s.floor === undefined) this.stale(s.id);
       this.#openAtFloor(s);
@@ -280,6 +284,12 @@ export class Sync {
     if (e.reload) void this.#reloadStates(s).catch(() => this.stale(s.id));
     this.touch(s);
     this.bus.publish({ type: "state", sessionId: s.id, readSeq: toSeq(e.readSeq), unread: Number(e.unread) });
+  }
+
+  #readBy(e: ReadPositionEvent): void {
+    const seq = toSeq(e.readSeq);
+    this.session(e.sessionId).readTo(e.userId, seq);
+    this.bus.publish({ type: "read", sessionId: e.sessionId, userId: e.userId, readSeq: seq });
   }
 
   #signalled(e: SignalEvent): void {
@@ -421,6 +431,7 @@ export class Sync {
   /** Loads a session's members, all of them; they are kept up to date from then on. */
   async loadMembers(s: SessionState): Promise<readonly Member[]> {
     s.membersLoaded = true;
+    const { life } = s;
     const all: Member[] = [];
     for (let pageToken = ""; ; ) {
       const request = { sessionId: s.id, limit: 1000, pageToken };
@@ -429,8 +440,8 @@ export class Sync {
       pageToken = page.nextPageToken;
       if (pageToken === "") break;
     }
-    s.members.set(all);
-    return all;
+    if (s.life === life) s.listMembers(all);
+    return s.members.value;
   }
 
   // ---- Reading

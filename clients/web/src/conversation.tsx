@@ -28,7 +28,7 @@ export function Conversation(props: Props): JSX.Element {
   const info = useObservable(session.info);
   const messages = useObservable(session.messages);
   const connection = useObservable(client.connection);
-  const members = useReading(client, session, me);
+  const members = useReading(client, session);
   const [answering, setAnswering] = useState<Message>();
   const [readersOf, setReadersOf] = useState<number>();
   const [error, setError] = useState("");

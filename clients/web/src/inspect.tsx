@@ -125,7 +125,7 @@ function Timeline({ lines, now, sessions }: { lines: readonly Line[]; now: numbe
         })}
       </svg>
       <ul class="legend">
-        {["message", "state", "signal", "presence", "session", "heartbeat", "opened", "caughtUp"].map((k) => <li key={k}><span class={`swatch k-${k}`} />{k}</li>)}
+        {["message", "state", "readPosition", "signal", "presence", "session", "heartbeat", "opened", "caughtUp"].map((k) => <li key={k}><span class={`swatch k-${k}`} />{k}</li>)}
         <li><span class="swatch k-ack" />ack</li><li><span class="swatch k-call" />other call</li>
       </ul>
     </figure>

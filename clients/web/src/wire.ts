@@ -111,6 +111,8 @@ export class Wire {
         return note(`${kind.value.signal?.kind.case ?? ""} from ${kind.value.senderId}`, { sessionId: kind.value.sessionId });
       case "skipped":
         return note(`${kind.value.fromSeq} to ${kind.value.toSeq}`, { sessionId: kind.value.sessionId, seq: Number(kind.value.toSeq) });
+      case "readPosition":
+        return note(`${kind.value.userId} read to ${kind.value.readSeq}`, { sessionId: kind.value.sessionId, seq: Number(kind.value.readSeq) });
       case "presence":
         return note(`${kind.value.presence?.userId ?? ""} is ${kind.value.presence?.isOnline ? "online" : "away"}`);
       case "opened":

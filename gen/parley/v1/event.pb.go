@@ -98,6 +98,7 @@ type Event struct {
 	//	*Event_Skipped
 	//	*Event_Opened
 	//	*Event_Presence
+	//	*Event_ReadPosition
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -239,6 +240,15 @@ func (x *Event) GetPresence() *PresenceEvent {
 	return nil
 }
 
+func (x *Event) GetReadPosition() *ReadPositionEvent {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_ReadPosition); ok {
+			return x.ReadPosition
+		}
+	}
+	return nil
+}
+
 type isEvent_Kind interface {
 	isEvent_Kind()
 }
@@ -298,6 +308,11 @@ type Event_Presence struct {
 	Presence *PresenceEvent `protobuf:"bytes,11,opt,name=presence,proto3,oneof"`
 }
 
+type Event_ReadPosition struct {
+	// Another member has read further.
+	ReadPosition *ReadPositionEvent `protobuf:"bytes,12,opt,name=read_position,json=readPosition,proto3,oneof"`
+}
+
 func (*Event_Message) isEvent_Kind() {}
 
 func (*Event_State) isEvent_Kind() {}
@@ -319,6 +334,8 @@ func (*Event_Skipped) isEvent_Kind() {}
 func (*Event_Opened) isEvent_Kind() {}
 
 func (*Event_Presence) isEvent_Kind() {}
+
+func (*Event_ReadPosition) isEvent_Kind() {}
 
 // The stream is open. Always the first event.
 type Opened struct {
@@ -576,6 +593,74 @@ func (x *PresenceEvent) GetPresence() *Presence {
 	return nil
 }
 
+// Another member of a session has read further. Told live only, within half a second or so and at most four times a second
+// for each member of a session, in direct sessions and in groups of at most 32 members; not between users of whom one has
+// blocked the other. It may be lost, and is not told of what was read before the stream caught up: read_seq of
+// SessionService.ListMembers tells where everybody is. Who sends has read what they sent, and no event says so. Larger
+// groups ask StateService.ListReaders.
+type ReadPositionEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session.
+	SessionId string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Who has read.
+	UserId string `protobuf:"bytes,2,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// Everything up to here is read; of several take the highest.
+	ReadSeq       int64 `protobuf:"varint,3,opt,name=read_seq,json=readSeq,proto3" json:"read_seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadPositionEvent) Reset() {
+	*x = ReadPositionEvent{}
+	mi := &file_parley_v1_event_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadPositionEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadPositionEvent) ProtoMessage() {}
+
+func (x *ReadPositionEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_v1_event_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadPositionEvent.ProtoReflect.Descriptor instead.
+func (*ReadPositionEvent) Descriptor() ([]byte, []int) {
+	return file_parley_v1_event_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ReadPositionEvent) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *ReadPositionEvent) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *ReadPositionEvent) GetReadSeq() int64 {
+	if x != nil {
+		return x.ReadSeq
+	}
+	return 0
+}
+
 // A relation of the user changed.
 type RelationEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -587,7 +672,7 @@ type RelationEvent struct {
 
 func (x *RelationEvent) Reset() {
 	*x = RelationEvent{}
-	mi := &file_parley_v1_event_proto_msgTypes[5]
+	mi := &file_parley_v1_event_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -599,7 +684,7 @@ func (x *RelationEvent) String() string {
 func (*RelationEvent) ProtoMessage() {}
 
 func (x *RelationEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_event_proto_msgTypes[5]
+	mi := &file_parley_v1_event_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -612,7 +697,7 @@ func (x *RelationEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelationEvent.ProtoReflect.Descriptor instead.
 func (*RelationEvent) Descriptor() ([]byte, []int) {
-	return file_parley_v1_event_proto_rawDescGZIP(), []int{5}
+	return file_parley_v1_event_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RelationEvent) GetRelation() *Relation {
@@ -639,7 +724,7 @@ type SignalEvent struct {
 
 func (x *SignalEvent) Reset() {
 	*x = SignalEvent{}
-	mi := &file_parley_v1_event_proto_msgTypes[6]
+	mi := &file_parley_v1_event_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -651,7 +736,7 @@ func (x *SignalEvent) String() string {
 func (*SignalEvent) ProtoMessage() {}
 
 func (x *SignalEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_event_proto_msgTypes[6]
+	mi := &file_parley_v1_event_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -664,7 +749,7 @@ func (x *SignalEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalEvent.ProtoReflect.Descriptor instead.
 func (*SignalEvent) Descriptor() ([]byte, []int) {
-	return file_parley_v1_event_proto_rawDescGZIP(), []int{6}
+	return file_parley_v1_event_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SignalEvent) GetSessionId() string {
@@ -711,7 +796,7 @@ type Signal struct {
 
 func (x *Signal) Reset() {
 	*x = Signal{}
-	mi := &file_parley_v1_event_proto_msgTypes[7]
+	mi := &file_parley_v1_event_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -723,7 +808,7 @@ func (x *Signal) String() string {
 func (*Signal) ProtoMessage() {}
 
 func (x *Signal) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_event_proto_msgTypes[7]
+	mi := &file_parley_v1_event_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -736,7 +821,7 @@ func (x *Signal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Signal.ProtoReflect.Descriptor instead.
 func (*Signal) Descriptor() ([]byte, []int) {
-	return file_parley_v1_event_proto_rawDescGZIP(), []int{7}
+	return file_parley_v1_event_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Signal) GetKind() isSignal_Kind {
@@ -793,7 +878,7 @@ type Typing struct {
 
 func (x *Typing) Reset() {
 	*x = Typing{}
-	mi := &file_parley_v1_event_proto_msgTypes[8]
+	mi := &file_parley_v1_event_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -805,7 +890,7 @@ func (x *Typing) String() string {
 func (*Typing) ProtoMessage() {}
 
 func (x *Typing) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_event_proto_msgTypes[8]
+	mi := &file_parley_v1_event_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -818,7 +903,7 @@ func (x *Typing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Typing.ProtoReflect.Descriptor instead.
 func (*Typing) Descriptor() ([]byte, []int) {
-	return file_parley_v1_event_proto_rawDescGZIP(), []int{8}
+	return file_parley_v1_event_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Typing) GetIsTyping() bool {
@@ -840,7 +925,7 @@ type CaughtUp struct {
 
 func (x *CaughtUp) Reset() {
 	*x = CaughtUp{}
-	mi := &file_parley_v1_event_proto_msgTypes[9]
+	mi := &file_parley_v1_event_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -852,7 +937,7 @@ func (x *CaughtUp) String() string {
 func (*CaughtUp) ProtoMessage() {}
 
 func (x *CaughtUp) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_event_proto_msgTypes[9]
+	mi := &file_parley_v1_event_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -865,7 +950,7 @@ func (x *CaughtUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaughtUp.ProtoReflect.Descriptor instead.
 func (*CaughtUp) Descriptor() ([]byte, []int) {
-	return file_parley_v1_event_proto_rawDescGZIP(), []int{9}
+	return file_parley_v1_event_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CaughtUp) GetUnreadTotal() int64 {
@@ -891,7 +976,7 @@ type Resync struct {
 
 func (x *Resync) Reset() {
 	*x = Resync{}
-	mi := &file_parley_v1_event_proto_msgTypes[10]
+	mi := &file_parley_v1_event_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -903,7 +988,7 @@ func (x *Resync) String() string {
 func (*Resync) ProtoMessage() {}
 
 func (x *Resync) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_event_proto_msgTypes[10]
+	mi := &file_parley_v1_event_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -916,7 +1001,7 @@ func (x *Resync) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resync.ProtoReflect.Descriptor instead.
 func (*Resync) Descriptor() ([]byte, []int) {
-	return file_parley_v1_event_proto_rawDescGZIP(), []int{10}
+	return file_parley_v1_event_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Resync) GetReason() ResyncReason {
@@ -949,7 +1034,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_parley_v1_event_proto_msgTypes[11]
+	mi := &file_parley_v1_event_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -961,7 +1046,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_event_proto_msgTypes[11]
+	mi := &file_parley_v1_event_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -974,7 +1059,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_parley_v1_event_proto_rawDescGZIP(), []int{11}
+	return file_parley_v1_event_proto_rawDescGZIP(), []int{12}
 }
 
 // The seqs from from_seq to to_seq are left out: before a limited backlog, or between two memberships.
@@ -992,7 +1077,7 @@ type Skipped struct {
 
 func (x *Skipped) Reset() {
 	*x = Skipped{}
-	mi := &file_parley_v1_event_proto_msgTypes[12]
+	mi := &file_parley_v1_event_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1004,7 +1089,7 @@ func (x *Skipped) String() string {
 func (*Skipped) ProtoMessage() {}
 
 func (x *Skipped) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_v1_event_proto_msgTypes[12]
+	mi := &file_parley_v1_event_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1017,7 +1102,7 @@ func (x *Skipped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Skipped.ProtoReflect.Descriptor instead.
 func (*Skipped) Descriptor() ([]byte, []int) {
-	return file_parley_v1_event_proto_rawDescGZIP(), []int{12}
+	return file_parley_v1_event_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Skipped) GetSessionId() string {
@@ -1045,7 +1130,7 @@ var File_parley_v1_event_proto protoreflect.FileDescriptor
 
 const file_parley_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x15parley/v1/event.proto\x12\tparley.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17parley/v1/message.proto\x1a\x18parley/v1/presence.proto\x1a\x18parley/v1/relation.proto\x1a\x17parley/v1/session.proto\"\xb9\x04\n" +
+	"\x15parley/v1/event.proto\x12\tparley.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17parley/v1/message.proto\x1a\x18parley/v1/presence.proto\x1a\x18parley/v1/relation.proto\x1a\x17parley/v1/session.proto\"\xfe\x04\n" +
 	"\x05Event\x12.\n" +
 	"\amessage\x18\x01 \x01(\v2\x12.parley.v1.MessageH\x00R\amessage\x12-\n" +
 	"\x05state\x18\x02 \x01(\v2\x15.parley.v1.StateEventH\x00R\x05state\x123\n" +
@@ -1058,7 +1143,8 @@ const file_parley_v1_event_proto_rawDesc = "" +
 	"\askipped\x18\t \x01(\v2\x12.parley.v1.SkippedH\x00R\askipped\x12+\n" +
 	"\x06opened\x18\n" +
 	" \x01(\v2\x11.parley.v1.OpenedH\x00R\x06opened\x126\n" +
-	"\bpresence\x18\v \x01(\v2\x18.parley.v1.PresenceEventH\x00R\bpresenceB\x06\n" +
+	"\bpresence\x18\v \x01(\v2\x18.parley.v1.PresenceEventH\x00R\bpresence\x12C\n" +
+	"\rread_position\x18\f \x01(\v2\x1c.parley.v1.ReadPositionEventH\x00R\freadPositionB\x06\n" +
 	"\x04kind\"h\n" +
 	"\x06Opened\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12H\n" +
@@ -1077,7 +1163,12 @@ const file_parley_v1_event_proto_rawDesc = "" +
 	"\fSessionEvent\x12,\n" +
 	"\asession\x18\x01 \x01(\v2\x12.parley.v1.SessionR\asession\"@\n" +
 	"\rPresenceEvent\x12/\n" +
-	"\bpresence\x18\x01 \x01(\v2\x13.parley.v1.PresenceR\bpresence\"@\n" +
+	"\bpresence\x18\x01 \x01(\v2\x13.parley.v1.PresenceR\bpresence\"f\n" +
+	"\x11ReadPositionEvent\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x17\n" +
+	"\auser_id\x18\x02 \x01(\tR\x06userId\x12\x19\n" +
+	"\bread_seq\x18\x03 \x01(\x03R\areadSeq\"@\n" +
 	"\rRelationEvent\x12/\n" +
 	"\brelation\x18\x01 \x01(\v2\x13.parley.v1.RelationR\brelation\"\x9e\x01\n" +
 	"\vSignalEvent\x12\x1d\n" +
@@ -1127,7 +1218,7 @@ func file_parley_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_parley_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_parley_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_parley_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_parley_v1_event_proto_goTypes = []any{
 	(ResyncReason)(0),           // 0: parley.v1.ResyncReason
 	(*Event)(nil),               // 1: parley.v1.Event
@@ -1135,46 +1226,48 @@ var file_parley_v1_event_proto_goTypes = []any{
 	(*StateEvent)(nil),          // 3: parley.v1.StateEvent
 	(*SessionEvent)(nil),        // 4: parley.v1.SessionEvent
 	(*PresenceEvent)(nil),       // 5: parley.v1.PresenceEvent
-	(*RelationEvent)(nil),       // 6: parley.v1.RelationEvent
-	(*SignalEvent)(nil),         // 7: parley.v1.SignalEvent
-	(*Signal)(nil),              // 8: parley.v1.Signal
-	(*Typing)(nil),              // 9: parley.v1.Typing
-	(*CaughtUp)(nil),            // 10: parley.v1.CaughtUp
-	(*Resync)(nil),              // 11: parley.v1.Resync
-	(*Heartbeat)(nil),           // 12: parley.v1.Heartbeat
-	(*Skipped)(nil),             // 13: parley.v1.Skipped
-	(*Message)(nil),             // 14: parley.v1.Message
-	(*durationpb.Duration)(nil), // 15: google.protobuf.Duration
-	(*Session)(nil),             // 16: parley.v1.Session
-	(*Presence)(nil),            // 17: parley.v1.Presence
-	(*Relation)(nil),            // 18: parley.v1.Relation
-	(*Custom)(nil),              // 19: parley.v1.Custom
+	(*ReadPositionEvent)(nil),   // 6: parley.v1.ReadPositionEvent
+	(*RelationEvent)(nil),       // 7: parley.v1.RelationEvent
+	(*SignalEvent)(nil),         // 8: parley.v1.SignalEvent
+	(*Signal)(nil),              // 9: parley.v1.Signal
+	(*Typing)(nil),              // 10: parley.v1.Typing
+	(*CaughtUp)(nil),            // 11: parley.v1.CaughtUp
+	(*Resync)(nil),              // 12: parley.v1.Resync
+	(*Heartbeat)(nil),           // 13: parley.v1.Heartbeat
+	(*Skipped)(nil),             // 14: parley.v1.Skipped
+	(*Message)(nil),             // 15: parley.v1.Message
+	(*durationpb.Duration)(nil), // 16: google.protobuf.Duration
+	(*Session)(nil),             // 17: parley.v1.Session
+	(*Presence)(nil),            // 18: parley.v1.Presence
+	(*Relation)(nil),            // 19: parley.v1.Relation
+	(*Custom)(nil),              // 20: parley.v1.Custom
 }
 var file_parley_v1_event_proto_depIdxs = []int32{
-	14, // 0: parley.v1.Event.message:type_name -> parley.v1.Message
+	15, // 0: parley.v1.Event.message:type_name -> parley.v1.Message
 	3,  // 1: parley.v1.Event.state:type_name -> parley.v1.StateEvent
 	4,  // 2: parley.v1.Event.session:type_name -> parley.v1.SessionEvent
-	6,  // 3: parley.v1.Event.relation:type_name -> parley.v1.RelationEvent
-	7,  // 4: parley.v1.Event.signal:type_name -> parley.v1.SignalEvent
-	10, // 5: parley.v1.Event.caught_up:type_name -> parley.v1.CaughtUp
-	11, // 6: parley.v1.Event.resync:type_name -> parley.v1.Resync
-	12, // 7: parley.v1.Event.heartbeat:type_name -> parley.v1.Heartbeat
-	13, // 8: parley.v1.Event.skipped:type_name -> parley.v1.Skipped
+	7,  // 3: parley.v1.Event.relation:type_name -> parley.v1.RelationEvent
+	8,  // 4: parley.v1.Event.signal:type_name -> parley.v1.SignalEvent
+	11, // 5: parley.v1.Event.caught_up:type_name -> parley.v1.CaughtUp
+	12, // 6: parley.v1.Event.resync:type_name -> parley.v1.Resync
+	13, // 7: parley.v1.Event.heartbeat:type_name -> parley.v1.Heartbeat
+	14, // 8: parley.v1.Event.skipped:type_name -> parley.v1.Skipped
 	2,  // 9: parley.v1.Event.opened:type_name -> parley.v1.Opened
 	5,  // 10: parley.v1.Event.presence:type_name -> parley.v1.PresenceEvent
-	15, // 11: parley.v1.Opened.heartbeat_interval:type_name -> google.protobuf.Duration
-	16, // 12: parley.v1.SessionEvent.session:type_name -> parley.v1.Session
-	17, // 13: parley.v1.PresenceEvent.presence:type_name -> parley.v1.Presence
-	18, // 14: parley.v1.RelationEvent.relation:type_name -> parley.v1.Relation
-	8,  // 15: parley.v1.SignalEvent.signal:type_name -> parley.v1.Signal
-	9,  // 16: parley.v1.Signal.typing:type_name -> parley.v1.Typing
-	19, // 17: parley.v1.Signal.custom:type_name -> parley.v1.Custom
-	0,  // 18: parley.v1.Resync.reason:type_name -> parley.v1.ResyncReason
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	6,  // 11: parley.v1.Event.read_position:type_name -> parley.v1.ReadPositionEvent
+	16, // 12: parley.v1.Opened.heartbeat_interval:type_name -> google.protobuf.Duration
+	17, // 13: parley.v1.SessionEvent.session:type_name -> parley.v1.Session
+	18, // 14: parley.v1.PresenceEvent.presence:type_name -> parley.v1.Presence
+	19, // 15: parley.v1.RelationEvent.relation:type_name -> parley.v1.Relation
+	9,  // 16: parley.v1.SignalEvent.signal:type_name -> parley.v1.Signal
+	10, // 17: parley.v1.Signal.typing:type_name -> parley.v1.Typing
+	20, // 18: parley.v1.Signal.custom:type_name -> parley.v1.Custom
+	0,  // 19: parley.v1.Resync.reason:type_name -> parley.v1.ResyncReason
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_parley_v1_event_proto_init() }
@@ -1198,8 +1291,9 @@ func file_parley_v1_event_proto_init() {
 		(*Event_Skipped)(nil),
 		(*Event_Opened)(nil),
 		(*Event_Presence)(nil),
+		(*Event_ReadPosition)(nil),
 	}
-	file_parley_v1_event_proto_msgTypes[7].OneofWrappers = []any{
+	file_parley_v1_event_proto_msgTypes[8].OneofWrappers = []any{
 		(*Signal_Typing)(nil),
 		(*Signal_Custom)(nil),
 	}
@@ -1209,7 +1303,7 @@ func file_parley_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_parley_v1_event_proto_rawDesc), len(file_parley_v1_event_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -92,6 +92,13 @@ func (w *world) group() {
 			require.NoError(w.t, err)
 		}
 	}
+	// Requests to respond to, as far as those who took part meanwhile let them be made.
+	for _, user := range []string{"bob", "carol"} {
+		_, _ = w.alice.Relations.RemoveFriend(w.t.Context(), &parleyv1.RemoveFriendRequest{UserId: user})
+		_, _ = w.alice.Relations.RequestFriend(w.t.Context(), &parleyv1.RequestFriendRequest{UserId: user})
+	}
+	_, _ = w.bob.Relations.RemoveFriend(w.t.Context(), &parleyv1.RemoveFriendRequest{UserId: "carol"})
+	_, _ = w.bob.Relations.RequestFriend(w.t.Context(), &parleyv1.RequestFriendRequest{UserId: "carol"})
 	id := w.alice.Group(w.t.Context(), "bob", "dave")
 	for range 3 {
 		w.alice.Send(w.t.Context(), id, "hi")

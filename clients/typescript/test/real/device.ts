@@ -125,6 +125,21 @@ export class Device {
     this.#c.session(sessionId).markRead();
   }
 
+  /** Has the members of a session kept up to date. */
+  async loadMembers(sessionId: string): Promise<void> {
+    await this.#c.session(sessionId).loadMembers();
+  }
+
+  /** Waits until a member is known to have read up to a seq. */
+  async waitReadBy(sessionId: string, userId: string, seq: number): Promise<void> {
+    await until(this.#c.session(sessionId).members, (all) => all.some((m) => m.userId === userId && m.readSeq >= seq));
+  }
+
+  /** Waits until all that was shown and taken over is stored. */
+  async stored(): Promise<void> {
+    await this.#c.stored();
+  }
+
   async recall(sessionId: string, seq: number): Promise<void> {
     await this.#c.session(sessionId).recall(seq);
   }

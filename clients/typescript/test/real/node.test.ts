@@ -51,7 +51,7 @@ test("the examples run", async () => {
   const run = async (name: string): Promise<string> => {
     // Each is a device of its own: of two streams of one device the newer ends the older.
     const [ALICE, BOB] = await Promise.all([server.token("alice", name), server.token("bob", name)]);
-    const env = { ...process.env, PARLEY_URL: server.url, ALICE, BOB, SECONDS: "4" };
+    const env = { ...process.env, PARLEY_URL: server.url, ALICE, BOB, SECONDS: "10" };
     const script = fileURLToPath(new URL("../../scripts/example.mjs", import.meta.url));
     return (await promisify(execFile)("node", [script, name], { env, timeout: 50_000 })).stdout;
   };

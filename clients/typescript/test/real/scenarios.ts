@@ -19,8 +19,6 @@ export interface World {
   clear(): Promise<void>;
 }
 
-const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-
 let round = 0;
 
 export function scenarios(world: World): void {
@@ -62,19 +60,30 @@ export function scenarios(world: World): void {
     await Promise.all([a1.waitUnread(id, 1), a2.waitUnread(id, 1), b1.waitUnread(id, 0)]);
     await a1.markRead(id);
     await Promise.all([a1.waitUnread(id, 0), a2.waitUnread(id, 0)]);
+    // Who has read is told to the others live; who sends has read.
+    await a1.loadMembers(id);
+    await a1.waitReadBy(id, b, 4);
+    await b1.markRead(id);
+    await b1.loadMembers(id);
+    await b1.waitReadBy(id, a, 4);
+    await a1.sendAll(id, ["z0"]);
+    await b1.waitSeen(id, 5);
+    await b1.waitReadBy(id, a, 5);
+    await b1.markRead(id);
+    await a1.waitReadBy(id, b, 5);
     await new Promise((resolve) => setTimeout(resolve, 600)); // a sign right after a message counts as that message's
     await b1.setTyping(id, true);
     await Promise.all([a1.waitTyping(id, [b]), a2.waitTyping(id, [b])]);
     await b1.setTyping(id, false);
     await a1.waitTyping(id, []);
     await a1.recall(id, 2);
-    await Promise.all([a1, a2, b1].map((d) => d.waitSeen(id, 5)));
+    await Promise.all([a1, a2, b1].map((d) => d.waitSeen(id, 6)));
     for (const d of [a1, a2, b1]) {
       expect(await d.bodyOf(id, 2)).toBe("(recalled)");
       const seen = await d.seen(id);
       expect(seen.problems).toEqual([]);
-      expect(seen.seqs).toEqual([1, 2, 3, 4, 5]);
-      expect(seen.listed.map(([seq]) => seq)).toEqual([1, 2, 3, 4, 5]);
+      expect(seen.seqs).toEqual([1, 2, 3, 4, 5, 6]);
+      expect(seen.listed.map(([seq]) => seq)).toEqual([1, 2, 3, 4, 5, 6]);
     }
   });
 
@@ -179,7 +188,7 @@ export function scenarios(world: World): void {
     link.close();
     await a1.send(id, ["late0", "late1"]);
     await a1.waitListed(id, 14);
-    await sleep(500); // the store is written behind: a page that goes in the same moment takes what it did not write along
+    await a1.stored();
     await a1.reload({ baseUrl, store }); // still without a network
     await a1.waitListed(id, 14);
     const before = await a1.seen(id);

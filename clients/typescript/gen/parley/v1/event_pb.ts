@@ -20,7 +20,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file parley/v1/event.proto.
  */
 export const file_parley_v1_event: GenFile = /*@__PURE__*/
-  fileDesc("ChVwYXJsZXkvdjEvZXZlbnQucHJvdG8SCXBhcmxleS52MSLWAwoFRXZlbnQSJQoHbWVzc2FnZRgBIAEoCzISLnBhcmxleS52MS5NZXNzYWdlSAASJgoFc3RhdGUYAiABKAsyFS5wYXJsZXkudjEuU3RhdGVFdmVudEgAEioKB3Nlc3Npb24YAyABKAsyFy5wYXJsZXkudjEuU2Vzc2lvbkV2ZW50SAASLAoIcmVsYXRpb24YBCABKAsyGC5wYXJsZXkudjEuUmVsYXRpb25FdmVudEgAEigKBnNpZ25hbBgFIAEoCzIWLnBhcmxleS52MS5TaWduYWxFdmVudEgAEigKCWNhdWdodF91cBgGIAEoCzITLnBhcmxleS52MS5DYXVnaHRVcEgAEiMKBnJlc3luYxgHIAEoCzIRLnBhcmxleS52MS5SZXN5bmNIABIpCgloZWFydGJlYXQYCCABKAsyFC5wYXJsZXkudjEuSGVhcnRiZWF0SAASJQoHc2tpcHBlZBgJIAEoCzISLnBhcmxleS52MS5Ta2lwcGVkSAASIwoGb3BlbmVkGAogASgLMhEucGFybGV5LnYxLk9wZW5lZEgAEiwKCHByZXNlbmNlGAsgASgLMhgucGFybGV5LnYxLlByZXNlbmNlRXZlbnRIAEIGCgRraW5kIk4KBk9wZW5lZBINCgVlcG9jaBgBIAEoCRI1ChJoZWFydGJlYXRfaW50ZXJ2YWwYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iqgEKClN0YXRlRXZlbnQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIQCghyZWFkX3NlcRgCIAEoAxIWCg5kZWxldGVkX3RvX3NlcRgDIAEoAxIVCg1tYXJrZWRfdW5yZWFkGAQgASgIEhEKCXJlYWRfc2VxcxgFIAMoAxIUCgxkZWxldGVkX3NlcXMYBiADKAMSDgoGdW5yZWFkGAcgASgDEg4KBnJlbG9hZBgIIAEoCCIzCgxTZXNzaW9uRXZlbnQSIwoHc2Vzc2lvbhgBIAEoCzISLnBhcmxleS52MS5TZXNzaW9uIjYKDVByZXNlbmNlRXZlbnQSJQoIcHJlc2VuY2UYASABKAsyEy5wYXJsZXkudjEuUHJlc2VuY2UiNgoNUmVsYXRpb25FdmVudBIlCghyZWxhdGlvbhgBIAEoCzITLnBhcmxleS52MS5SZWxhdGlvbiJxCgtTaWduYWxFdmVudBISCgpzZXNzaW9uX2lkGAEgASgJEhEKCXNlbmRlcl9pZBgCIAEoCRIYChBzZW5kZXJfZGV2aWNlX2lkGAMgASgJEiEKBnNpZ25hbBgEIAEoCzIRLnBhcmxleS52MS5TaWduYWwiWgoGU2lnbmFsEiMKBnR5cGluZxgBIAEoCzIRLnBhcmxleS52MS5UeXBpbmdIABIjCgZjdXN0b20YAiABKAsyES5wYXJsZXkudjEuQ3VzdG9tSABCBgoEa2luZCIbCgZUeXBpbmcSEQoJaXNfdHlwaW5nGAEgASgIIiAKCENhdWdodFVwEhQKDHVucmVhZF90b3RhbBgBIAEoAyJUCgZSZXN5bmMSJwoGcmVhc29uGAEgASgOMhcucGFybGV5LnYxLlJlc3luY1JlYXNvbhISCgpzZXNzaW9uX2lkGAIgASgJEg0KBWVwb2NoGAMgASgJIgsKCUhlYXJ0YmVhdCI/CgdTa2lwcGVkEhIKCnNlc3Npb25faWQYASABKAkSEAoIZnJvbV9zZXEYAiABKAMSDgoGdG9fc2VxGAMgASgDKpsBCgxSZXN5bmNSZWFzb24SHQoZUkVTWU5DX1JFQVNPTl9VTlNQRUNJRklFRBAAEh8KG1JFU1lOQ19SRUFTT05fRVBPQ0hfQ0hBTkdFRBABEiQKIFJFU1lOQ19SRUFTT05fQ1VSU09SX0JFWU9ORF9IRUFEEAISJQohUkVTWU5DX1JFQVNPTl9TRVNTSU9OX1VOQVZBSUxBQkxFEANClAEKDWNvbS5wYXJsZXkudjFCCkV2ZW50UHJvdG9QAVoyZ2l0aHViLmNvbS9wYXJsZXktaW0vcGFybGV5L2dlbi9wYXJsZXkvdjE7cGFybGV5djGiAgNQWFiqAglQYXJsZXkuVjHKAglQYXJsZXlcVjHiAhVQYXJsZXlcVjFcR1BCTWV0YWRhdGHqAgpQYXJsZXk6OlYxYgZwcm90bzM", [file_google_protobuf_duration, file_parley_v1_message, file_parley_v1_presence, file_parley_v1_relation, file_parley_v1_session]);
+  fileDesc("ChVwYXJsZXkvdjEvZXZlbnQucHJvdG8SCXBhcmxleS52MSKNBAoFRXZlbnQSJQoHbWVzc2FnZRgBIAEoCzISLnBhcmxleS52MS5NZXNzYWdlSAASJgoFc3RhdGUYAiABKAsyFS5wYXJsZXkudjEuU3RhdGVFdmVudEgAEioKB3Nlc3Npb24YAyABKAsyFy5wYXJsZXkudjEuU2Vzc2lvbkV2ZW50SAASLAoIcmVsYXRpb24YBCABKAsyGC5wYXJsZXkudjEuUmVsYXRpb25FdmVudEgAEigKBnNpZ25hbBgFIAEoCzIWLnBhcmxleS52MS5TaWduYWxFdmVudEgAEigKCWNhdWdodF91cBgGIAEoCzITLnBhcmxleS52MS5DYXVnaHRVcEgAEiMKBnJlc3luYxgHIAEoCzIRLnBhcmxleS52MS5SZXN5bmNIABIpCgloZWFydGJlYXQYCCABKAsyFC5wYXJsZXkudjEuSGVhcnRiZWF0SAASJQoHc2tpcHBlZBgJIAEoCzISLnBhcmxleS52MS5Ta2lwcGVkSAASIwoGb3BlbmVkGAogASgLMhEucGFybGV5LnYxLk9wZW5lZEgAEiwKCHByZXNlbmNlGAsgASgLMhgucGFybGV5LnYxLlByZXNlbmNlRXZlbnRIABI1Cg1yZWFkX3Bvc2l0aW9uGAwgASgLMhwucGFybGV5LnYxLlJlYWRQb3NpdGlvbkV2ZW50SABCBgoEa2luZCJOCgZPcGVuZWQSDQoFZXBvY2gYASABKAkSNQoSaGVhcnRiZWF0X2ludGVydmFsGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIqoBCgpTdGF0ZUV2ZW50EhIKCnNlc3Npb25faWQYASABKAkSEAoIcmVhZF9zZXEYAiABKAMSFgoOZGVsZXRlZF90b19zZXEYAyABKAMSFQoNbWFya2VkX3VucmVhZBgEIAEoCBIRCglyZWFkX3NlcXMYBSADKAMSFAoMZGVsZXRlZF9zZXFzGAYgAygDEg4KBnVucmVhZBgHIAEoAxIOCgZyZWxvYWQYCCABKAgiMwoMU2Vzc2lvbkV2ZW50EiMKB3Nlc3Npb24YASABKAsyEi5wYXJsZXkudjEuU2Vzc2lvbiI2Cg1QcmVzZW5jZUV2ZW50EiUKCHByZXNlbmNlGAEgASgLMhMucGFybGV5LnYxLlByZXNlbmNlIkoKEVJlYWRQb3NpdGlvbkV2ZW50EhIKCnNlc3Npb25faWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIQCghyZWFkX3NlcRgDIAEoAyI2Cg1SZWxhdGlvbkV2ZW50EiUKCHJlbGF0aW9uGAEgASgLMhMucGFybGV5LnYxLlJlbGF0aW9uInEKC1NpZ25hbEV2ZW50EhIKCnNlc3Npb25faWQYASABKAkSEQoJc2VuZGVyX2lkGAIgASgJEhgKEHNlbmRlcl9kZXZpY2VfaWQYAyABKAkSIQoGc2lnbmFsGAQgASgLMhEucGFybGV5LnYxLlNpZ25hbCJaCgZTaWduYWwSIwoGdHlwaW5nGAEgASgLMhEucGFybGV5LnYxLlR5cGluZ0gAEiMKBmN1c3RvbRgCIAEoCzIRLnBhcmxleS52MS5DdXN0b21IAEIGCgRraW5kIhsKBlR5cGluZxIRCglpc190eXBpbmcYASABKAgiIAoIQ2F1Z2h0VXASFAoMdW5yZWFkX3RvdGFsGAEgASgDIlQKBlJlc3luYxInCgZyZWFzb24YASABKA4yFy5wYXJsZXkudjEuUmVzeW5jUmVhc29uEhIKCnNlc3Npb25faWQYAiABKAkSDQoFZXBvY2gYAyABKAkiCwoJSGVhcnRiZWF0Ij8KB1NraXBwZWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIQCghmcm9tX3NlcRgCIAEoAxIOCgZ0b19zZXEYAyABKAMqmwEKDFJlc3luY1JlYXNvbhIdChlSRVNZTkNfUkVBU09OX1VOU1BFQ0lGSUVEEAASHwobUkVTWU5DX1JFQVNPTl9FUE9DSF9DSEFOR0VEEAESJAogUkVTWU5DX1JFQVNPTl9DVVJTT1JfQkVZT05EX0hFQUQQAhIlCiFSRVNZTkNfUkVBU09OX1NFU1NJT05fVU5BVkFJTEFCTEUQA0KUAQoNY29tLnBhcmxleS52MUIKRXZlbnRQcm90b1ABWjJnaXRodWIuY29tL3BhcmxleS1pbS9wYXJsZXkvZ2VuL3BhcmxleS92MTtwYXJsZXl2MaICA1BYWKoCCVBhcmxleS5WMcoCCVBhcmxleVxWMeICFVBhcmxleVxWMVxHUEJNZXRhZGF0YeoCClBhcmxleTo6VjFiBnByb3RvMw", [file_google_protobuf_duration, file_parley_v1_message, file_parley_v1_presence, file_parley_v1_relation, file_parley_v1_session]);
 
 /**
  * One thing that a stream tells its device.
@@ -121,6 +121,14 @@ export type Event = Message<"parley.v1.Event"> & {
      */
     value: PresenceEvent;
     case: "presence";
+  } | {
+    /**
+     * Another member has read further.
+     *
+     * @generated from field: parley.v1.ReadPositionEvent read_position = 12;
+     */
+    value: ReadPositionEvent;
+    case: "readPosition";
   } | { case: undefined; value?: undefined };
 };
 
@@ -272,6 +280,45 @@ export const PresenceEventSchema: GenMessage<PresenceEvent> = /*@__PURE__*/
   messageDesc(file_parley_v1_event, 4);
 
 /**
+ * Another member of a session has read further. Told live only, within half a second or so and at most four times a second
+ * for each member of a session, in direct sessions and in groups of at most 32 members; not between users of whom one has
+ * blocked the other. It may be lost, and is not told of what was read before the stream caught up: read_seq of
+ * SessionService.ListMembers tells where everybody is. Who sends has read what they sent, and no event says so. Larger
+ * groups ask StateService.ListReaders.
+ *
+ * @generated from message parley.v1.ReadPositionEvent
+ */
+export type ReadPositionEvent = Message<"parley.v1.ReadPositionEvent"> & {
+  /**
+   * The session.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * Who has read.
+   *
+   * @generated from field: string user_id = 2;
+   */
+  userId: string;
+
+  /**
+   * Everything up to here is read; of several take the highest.
+   *
+   * @generated from field: int64 read_seq = 3;
+   */
+  readSeq: bigint;
+};
+
+/**
+ * Describes the message parley.v1.ReadPositionEvent.
+ * Use `create(ReadPositionEventSchema)` to create a new message.
+ */
+export const ReadPositionEventSchema: GenMessage<ReadPositionEvent> = /*@__PURE__*/
+  messageDesc(file_parley_v1_event, 5);
+
+/**
  * A relation of the user changed.
  *
  * @generated from message parley.v1.RelationEvent
@@ -290,7 +337,7 @@ export type RelationEvent = Message<"parley.v1.RelationEvent"> & {
  * Use `create(RelationEventSchema)` to create a new message.
  */
 export const RelationEventSchema: GenMessage<RelationEvent> = /*@__PURE__*/
-  messageDesc(file_parley_v1_event, 5);
+  messageDesc(file_parley_v1_event, 6);
 
 /**
  * Something ephemeral from another device. Not stored, may be lost, has no seq.
@@ -332,7 +379,7 @@ export type SignalEvent = Message<"parley.v1.SignalEvent"> & {
  * Use `create(SignalEventSchema)` to create a new message.
  */
 export const SignalEventSchema: GenMessage<SignalEvent> = /*@__PURE__*/
-  messageDesc(file_parley_v1_event, 6);
+  messageDesc(file_parley_v1_event, 7);
 
 /**
  * Something ephemeral.
@@ -369,7 +416,7 @@ export type Signal = Message<"parley.v1.Signal"> & {
  * Use `create(SignalSchema)` to create a new message.
  */
 export const SignalSchema: GenMessage<Signal> = /*@__PURE__*/
-  messageDesc(file_parley_v1_event, 7);
+  messageDesc(file_parley_v1_event, 8);
 
 /**
  * Typing began or ended. Receivers let it lapse after 10 s without a repeat.
@@ -390,7 +437,7 @@ export type Typing = Message<"parley.v1.Typing"> & {
  * Use `create(TypingSchema)` to create a new message.
  */
 export const TypingSchema: GenMessage<Typing> = /*@__PURE__*/
-  messageDesc(file_parley_v1_event, 8);
+  messageDesc(file_parley_v1_event, 9);
 
 /**
  * Everything that was committed before the stream opened has been sent.
@@ -412,7 +459,7 @@ export type CaughtUp = Message<"parley.v1.CaughtUp"> & {
  * Use `create(CaughtUpSchema)` to create a new message.
  */
 export const CaughtUpSchema: GenMessage<CaughtUp> = /*@__PURE__*/
-  messageDesc(file_parley_v1_event, 9);
+  messageDesc(file_parley_v1_event, 10);
 
 /**
  * The client must drop its cursors and what it holds of the named session (or of all) and take what follows on this
@@ -448,7 +495,7 @@ export type Resync = Message<"parley.v1.Resync"> & {
  * Use `create(ResyncSchema)` to create a new message.
  */
 export const ResyncSchema: GenMessage<Resync> = /*@__PURE__*/
-  messageDesc(file_parley_v1_event, 10);
+  messageDesc(file_parley_v1_event, 11);
 
 /**
  * The stream is alive; sent when nothing else was for a while.
@@ -463,7 +510,7 @@ export type Heartbeat = Message<"parley.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_parley_v1_event, 11);
+  messageDesc(file_parley_v1_event, 12);
 
 /**
  * The seqs from from_seq to to_seq are left out: before a limited backlog, or between two memberships.
@@ -498,7 +545,7 @@ export type Skipped = Message<"parley.v1.Skipped"> & {
  * Use `create(SkippedSchema)` to create a new message.
  */
 export const SkippedSchema: GenMessage<Skipped> = /*@__PURE__*/
-  messageDesc(file_parley_v1_event, 12);
+  messageDesc(file_parley_v1_event, 13);
 
 /**
  * Why a client must start afresh.
