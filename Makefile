@@ -58,7 +58,7 @@ build: ## Build bin/parley
 test: ## Install what the tests need, then run all tests with the race detector
 	@cd tools/openapi && $(GO) test ./merge
 	@scripts/test -timeout $(TEST_TIMEOUT) -p $(TEST_PARALLEL) $(ARGS) $(PKG)
-	@if [ '$(PKG)' = ./... ]; then scripts/test-ts && scripts/test-web && scripts/test-kotlin; fi
+	@if [ '$(PKG)' = ./... ]; then scripts/test-ts && scripts/test-web && scripts/test-kotlin && scripts/test-contract; fi
 
 .PHONY: test-ts
 test-ts: ## Test the TypeScript SDK: in memory, and against the real server from Node and Chromium
@@ -75,6 +75,10 @@ check-web: ## Fail if the built-in pages (server/web/dist) are not what their so
 .PHONY: test-kotlin
 test-kotlin: ## Test the Kotlin SDK: in virtual time, and against the real server. Needs a JDK and Maven
 	@scripts/test-kotlin
+
+.PHONY: test-contract
+test-contract: ## Test that Go, TypeScript and Kotlin devices do the same in one session. Needs a JDK, Maven and Node
+	@scripts/test-contract $(ARGS)
 
 .PHONY: check
 check: lint-proto breaking check-generated lint test-short ## The quick loop: lint, generated code up to date, short tests

@@ -259,6 +259,7 @@ func (g *gopher) sendAll() {
 		}
 		res, err := g.messages.SendMessage(g.ctx, o.req)
 		if reason := reasonOf(err); err != nil && (!final(reason) || g.anotherToken(reason)) {
+			time.Sleep(20 * time.Millisecond)
 			continue
 		}
 		g.mu.Lock()

@@ -43,8 +43,8 @@ func (g *gopher) look(ctx context.Context, id string) map[string]any {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	view := map[string]any{
-		"connection": g.connection, "reason": g.reason, "problems": slices.Concat([]string{}, g.problems),
-		"resets": slices.Concat([]string{}, g.resets), "members": members, "sessions": sessions, "unread": unread,
+		"connection": g.connection, "reason": g.reason, "problems": append([]string{}, g.problems...),
+		"resets": append([]string{}, g.resets...), "members": members, "sessions": sessions, "unread": unread,
 		"shown": []string{}, "skipped": []string{}, "listed": g.waiting(id), "typing": []string{}, "info": nil,
 	}
 	j := g.kept.sessions[id]
@@ -57,7 +57,7 @@ func (g *gopher) look(ctx context.Context, id string) map[string]any {
 	} else if gone {
 		j.info = nil
 	}
-	view["shown"], view["skipped"] = slices.Concat([]string{}, j.shown), slices.Concat([]string{}, j.skipped)
+	view["shown"], view["skipped"] = append([]string{}, j.shown...), append([]string{}, j.skipped...)
 	listed := []string{}
 	for _, m := range j.log {
 		if m.GetSeq() > j.hiddenTo && !j.hidden[m.GetSeq()] {

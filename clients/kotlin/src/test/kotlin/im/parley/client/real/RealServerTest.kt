@@ -10,6 +10,7 @@ import im.parley.client.SessionSettings
 import im.parley.client.SkippedEvent
 import kotlinx.coroutines.delay
 import kotlinx.coroutines.runBlocking
+import kotlinx.coroutines.withTimeoutOrNull
 import org.junit.jupiter.api.AfterAll
 import org.junit.jupiter.api.AfterEach
 import org.junit.jupiter.api.BeforeAll
@@ -18,6 +19,8 @@ import org.junit.jupiter.api.Timeout
 import org.junit.jupiter.api.io.TempDir
 import java.io.File
 import java.util.UUID
+import java.util.concurrent.TimeUnit
+import kotlin.concurrent.thread
 import kotlin.test.Test
 import kotlin.test.assertEquals
 import kotlin.test.assertIs
@@ -232,6 +235,42 @@ class RealServerTest {
         a1.seen(session, 2)
         assertEquals(listOf("hi", "hi yourself"), a1.texts(session.sessionId))
         noProblems(a1, b1)
+    }
+
+    @Test
+    fun `the console chat says what is typed, shows what comes, and ends with its input`() = runBlocking {
+        val b1 = open(b, "b1")
+        val classes = System.getProperty("surefire.test.class.path") ?: System.getProperty("java.class.path")
+        val java = File(System.getProperty("java.home"), "bin/java").path
+        val builder = ProcessBuilder(java, "-cp", classes, "im.parley.sample.ChatKt", b).redirectErrorStream(true)
+        builder.environment().putAll(mapOf("PARLEY_URL" to server.url, "TOKEN" to server.token(a, "console")))
+        val chat = builder.start()
+        try {
+            val printed = StringBuffer()
+            val reading = thread(isDaemon = true) { chat.inputStream.bufferedReader().forEachLine { printed.appendLine(it) } }
+            val input = chat.outputStream.bufferedWriter()
+            input.write("hello from the console\n")
+            input.flush()
+            val session = b1.client.direct(a)
+            b1.seen(session, 1)
+            session.sendAll(listOf("hello back"))
+            shows(printed, "2 $b: hello back")
+            input.write("/recall 1\n")
+            input.flush()
+            b1.seen(session, 3)
+            input.close()
+            assertTrue(chat.waitFor(60, TimeUnit.SECONDS))
+            reading.join(10_000)
+            assertEquals(0, chat.exitValue(), "$printed")
+            assertTrue("1 $a: hello from the console" in printed, "$printed")
+            assertEquals(listOf("hello from the console", "hello back"), b1.texts(session.sessionId))
+        } finally {
+            chat.destroyForcibly()
+        }
+    }
+
+    private suspend fun shows(printed: StringBuffer, line: String) {
+        withTimeoutOrNull(60_000) { while (line !in printed) delay(20) } ?: error("no '$line' in:\n$printed")
     }
 
     companion object {
