@@ -11,14 +11,14 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 	"github.com/parley-im/parley/gen/parley/v1/parleyv1connect"
 	"github.com/parley-im/parley/server/rpc"
 	"github.com/parley-im/parley/server/session"
-	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
 // TestRights calls every rpc as every kind of caller on every kind of session, and holds the answers against the table.
@@ -149,11 +149,11 @@ func TestForbiddenLooksLikeMissing(t *testing.T) {
 		}
 		want := ask("stranger", r, place{id: uuid.NewString()})
 		require.Contains(t, want, "SESSION_UNAVAILABLE", r.name())
-		assert.Equal(t, want, ask("stranger", r, w.group), r.name())
+		require.Equal(t, want, ask("stranger", r, w.group), r.name())
 		// The id of a direct session can be computed by anybody who knows both users.
-		assert.Equal(t, want, ask("stranger", r, w.direct["member"]), r.name())
+		require.Equal(t, want, ask("stranger", r, w.direct["member"]), r.name())
 		if r.group[0] == 'S' { // what a former member may not do
-			assert.Equal(t, want, ask("former", r, w.group), r.name())
+			require.Equal(t, want, ask("former", r, w.group), r.name())
 		}
 	}
 }

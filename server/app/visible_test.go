@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -84,8 +83,8 @@ func (h *history) checkPages(t *testing.T, u, what string) {
 	after := func(last int64, _ bool) string {
 		return fmt.Sprintf(`{"sessionId":"{S}","afterSeq":"%d","limit":3}`, last)
 	}
-	assert.Equal(t, want, read("MessageService/ListMessages", after, false), what)
-	assert.Equal(t, want, read("StateService/ListStates", after, false), what)
+	require.Equal(t, want, read("MessageService/ListMessages", after, false), what)
+	require.Equal(t, want, read("StateService/ListStates", after, false), what)
 	back := read("MessageService/ListMessages", func(last int64, first bool) string {
 		if first {
 			return `{"sessionId":"{S}","limit":3}`
@@ -93,7 +92,7 @@ func (h *history) checkPages(t *testing.T, u, what string) {
 		return fmt.Sprintf(`{"sessionId":"{S}","beforeSeq":"%d","limit":3}`, last)
 	}, true)
 	slices.Reverse(back)
-	assert.Equal(t, want, back, what)
+	require.Equal(t, want, back, what)
 }
 
 // checkHead looks at what tells of the end of what can be seen: the session, its last message, what is unread.
@@ -124,10 +123,10 @@ func (h *history) checkHead(t *testing.T, u, what string) {
 	require.Len(t, views, 2)
 	unread := h.unread(u, h.sent[u])
 	for _, v := range views {
-		assert.Equal(t, last, int64(v.HeadSeq), what)
-		assert.Equal(t, last, int64(v.LastMessage.Seq), what)
-		assert.Equal(t, unread, int64(v.Unread), what)
-		assert.Equal(t, h.in[u] == 0, v.MemberCount == 0, what)
+		require.Equal(t, last, int64(v.HeadSeq), what)
+		require.Equal(t, last, int64(v.LastMessage.Seq), what)
+		require.Equal(t, unread, int64(v.Unread), what)
+		require.Equal(t, h.in[u] == 0, v.MemberCount == 0, what)
 	}
 	var count struct{ Sessions []view }
 	require.True(t, h.ask(u, "StateService/GetUnread", `{"sessionIds":["{S}"]}`, &count))
@@ -135,7 +134,7 @@ func (h *history) checkHead(t *testing.T, u, what string) {
 	for _, v := range count.Sessions {
 		got += int64(v.Unread)
 	}
-	assert.Equal(t, unread, got, what)
+	require.Equal(t, unread, got, what)
 }
 
 // checkLive looks at what streams and pulls showed: of a device that was there all the time, and of a new one. A stream may
@@ -144,11 +143,11 @@ func (h *history) checkLive(t *testing.T, u string, live *watcher, what string) 
 	want := h.visible(u)
 	shows := func(name string, shown []int64) {
 		for i, seq := range shown {
-			assert.True(t, h.sees[u][seq], "%s shows %d to %s", name, seq, what)
-			assert.True(t, i == 0 || shown[i-1] <= seq, "%s shows %d after %d to %s", name, seq, shown[max(i-1, 0)], what)
+			require.True(t, h.sees[u][seq], "%s shows %d to %s", name, seq, what)
+			require.True(t, i == 0 || shown[i-1] <= seq, "%s shows %d after %d to %s", name, seq, shown[max(i-1, 0)], what)
 		}
 		for seq := h.in[u]; h.in[u] > 0 && seq <= h.head; seq++ { // of the present membership all of it
-			assert.Contains(t, shown, seq, "%s does not show %d to %s", name, seq, what)
+			require.Contains(t, shown, seq, "%s does not show %d to %s", name, seq, what)
 		}
 	}
 	if len(want) > 0 {
@@ -192,16 +191,16 @@ func (h *history) checkEach(t *testing.T, u string) {
 		at := fmt.Sprintf(`{"sessionId":"{S}","seq":"%d"}`, seq)
 		single := fmt.Sprintf(`{"sessionId":"{S}","seqs":["%d"]}`, seq)
 		sees := h.sees[u][seq]
-		assert.Equal(t, sees, h.ask(u, "MessageService/GetMessage", at, nil), what)
-		assert.Equal(t, sees && h.in[u] > 0, h.ask(u, "StateService/ListReaders", at, nil), what)
-		assert.Equal(t, sees, h.ask(u, "StateService/MarkRead", single, nil), what)
-		assert.Equal(t, sees, h.ask(u, "StateService/MarkRead", fmt.Sprintf(`{"sessionId":"{S}","upToSeq":"%d"}`, seq), nil), what)
+		require.Equal(t, sees, h.ask(u, "MessageService/GetMessage", at, nil), what)
+		require.Equal(t, sees && h.in[u] > 0, h.ask(u, "StateService/ListReaders", at, nil), what)
+		require.Equal(t, sees, h.ask(u, "StateService/MarkRead", single, nil), what)
+		require.Equal(t, sees, h.ask(u, "StateService/MarkRead", fmt.Sprintf(`{"sessionId":"{S}","upToSeq":"%d"}`, seq), nil), what)
 		if !sees {
-			assert.False(t, h.ask(u, "StateService/DeleteForMe", single, nil), what)
+			require.False(t, h.ask(u, "StateService/DeleteForMe", single, nil), what)
 		}
 		visible := h.visible(u)
 		may := len(visible) > 0 && seq <= visible[len(visible)-1]
-		assert.Equal(t, may, h.ask(u, "SyncService/Ack", `{"acks":[`+at+`]}`, nil), what)
+		require.Equal(t, may, h.ask(u, "SyncService/Ack", `{"acks":[`+at+`]}`, nil), what)
 	}
 }
 
@@ -221,6 +220,6 @@ func (h *history) checkReaders(t *testing.T) {
 		for _, r := range got.Readers {
 			readers = append(readers, r.UserID)
 		}
-		assert.Equal(t, want, readers, "of %d by %s", seq, sender)
+		require.Equal(t, want, readers, "of %d by %s", seq, sender)
 	}
 }

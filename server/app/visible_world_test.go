@@ -149,7 +149,7 @@ func (w *rightsWorld) watch(t *testing.T, token string) *watcher {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+"/v1/subscribe", http.NoBody)
 	require.NoError(t, err)
 	req.Header.Set("Authorization", "Bearer "+token)
-	res, err := http.DefaultClient.Do(req)
+	res, err := http.DefaultClient.Do(req) //nolint:bodyclose // the goroutine does
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	v := &watcher{shown: map[string][]int64{}}
