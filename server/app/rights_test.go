@@ -1,15 +1,24 @@
 package app
 
 import (
+	"context"
+	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"connectrpc.com/connect"
 	"github.com/google/uuid"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+
+	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
+	"github.com/parley-im/parley/gen/parley/v1/parleyv1connect"
+	"github.com/parley-im/parley/server/rpc"
+	"github.com/parley-im/parley/server/session"
 )
 
 // TestRights calls every rpc as every kind of caller on every kind of session, and holds the answers against the table.
@@ -80,6 +89,38 @@ func TestRights(t *testing.T) {
 
 func first(s, _ string) string { return s }
 
+// TestDeclaredRights: what rpc declares of each procedure, decided by the domain's table, is what the table here says.
+func TestDeclaredRights(t *testing.T) {
+	part := func(name string) session.Part {
+		p := session.Part{Known: true, Active: name != "former", Kind: session.KindGroup, Role: session.RoleMember,
+			SendRole: session.RoleMember, Muted: name == "muted"}
+		switch name {
+		case "admin":
+			p.Role = session.RoleAdmin
+		case "owner":
+			p.Role = session.RoleOwner
+		}
+		return p
+	}
+	for _, r := range table {
+		actions := rpc.Rights("/parley.v1." + r.rpc)
+		if r.group == "" {
+			require.True(t, len(actions) == 0 || actions[0] == session.Read, "%s: lists what may be read", r.name())
+			continue
+		}
+		// Of several actions the row's own is the one with all the same answers.
+		require.True(t, slices.ContainsFunc(actions, func(a session.Action) bool {
+			for i, name := range parts {
+				may := session.Authorize(a, part(name)) == nil
+				if want := r.group[i]; !may && want == '.' || may && (want == 'S' || want == 'M') {
+					return false
+				}
+			}
+			return true
+		}), "%s: %v", r.name(), actions)
+	}
+}
+
 // rpcs are all that the API has.
 func rpcs() map[string]bool {
 	out := map[string]bool{}
@@ -108,13 +149,44 @@ func TestForbiddenLooksLikeMissing(t *testing.T) {
 		}
 		want := ask("stranger", r, place{id: uuid.NewString()})
 		require.Contains(t, want, "SESSION_UNAVAILABLE", r.name())
-		assert.Equal(t, want, ask("stranger", r, w.group), r.name())
+		require.Equal(t, want, ask("stranger", r, w.group), r.name())
 		// The id of a direct session can be computed by anybody who knows both users.
-		assert.Equal(t, want, ask("stranger", r, w.direct["member"]), r.name())
+		require.Equal(t, want, ask("stranger", r, w.direct["member"]), r.name())
 		if r.group[0] == 'S' { // what a former member may not do
-			assert.Equal(t, want, ask("former", r, w.group), r.name())
+			require.Equal(t, want, ask("former", r, w.group), r.name())
 		}
 	}
+}
+
+// TestCursorsOpenNothing: a stream that names sessions which are not its user's is shown nothing of them, and is told the
+// same of one that exists and of one that does not.
+func TestCursorsOpenNothing(t *testing.T) {
+	w := newRightsWorld(t)
+	told := map[string]bool{}
+	for _, id := range []string{w.group.id, w.theirs.id, w.direct["member"].id, uuid.NewString()} {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		client := parleyv1connect.NewSyncServiceClient(http.DefaultClient, w.url)
+		req := &parleyv1.SubscribeRequest{Cursors: []*parleyv1.Cursor{{SessionId: id, Seq: 0}}}
+		ctx, info := connect.NewClientContext(ctx)
+		info.RequestHeader().Set("Authorization", "Bearer "+w.tokens["stranger"])
+		stream, err := client.Subscribe(ctx, req)
+		require.NoError(t, err)
+		for caught := false; !caught; {
+			require.True(t, stream.Receive(), "%v", stream.Err())
+			for _, e := range stream.Msg().GetEvents() {
+				require.NotEqual(t, id, e.GetMessage().GetSessionId())
+				if r := e.GetResync(); r.GetSessionId() == id {
+					told[r.GetReason().String()] = true
+				} else {
+					require.NotContains(t, e.String(), id)
+				}
+				caught = caught || e.GetCaughtUp() != nil
+			}
+		}
+		cancel()
+		_ = stream.Close()
+	}
+	require.Equal(t, map[string]bool{"RESYNC_REASON_SESSION_UNAVAILABLE": true}, told)
 }
 
 // TestUnavailableUsersLookTheSame: a user who does not exist and one who has blocked the caller get the same answer, and

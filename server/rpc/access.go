@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 	"github.com/parley-im/parley/gen/parley/v1/parleyv1connect"
+	"github.com/parley-im/parley/server/session"
 )
 
 // access says who may call a procedure.
@@ -26,6 +28,62 @@ const (
 	// admin needs the admin key.
 	admin
 )
+
+// rights are the actions in a session that a procedure stands for. Every procedure whose request names a session is here, and
+// its handler asks the domain for one of them (session.Authorize, parley_append); New fails otherwise.
+var rights = map[string][]session.Action{
+	parleyv1connect.SessionServiceGetSessionProcedure:       {session.Read},
+	parleyv1connect.SessionServiceUpdateSessionProcedure:    {session.Update},
+	parleyv1connect.SessionServiceAddMembersProcedure:       {session.Add},
+	parleyv1connect.SessionServiceRemoveMemberProcedure:     {session.Remove},
+	parleyv1connect.SessionServiceLeaveSessionProcedure:     {session.Leave},
+	parleyv1connect.SessionServiceSetMemberRoleProcedure:    {session.GiveRole, session.Mute},
+	parleyv1connect.SessionServiceUpdateMembershipProcedure: {session.SetOwn},
+	parleyv1connect.SessionServiceListMembersProcedure:      {session.ListMembers},
+	parleyv1connect.MessageServiceSendMessageProcedure:      {session.Send},
+	parleyv1connect.MessageServiceSendMessagesProcedure:     {session.Send},
+	parleyv1connect.MessageServiceRecallMessageProcedure:    {session.RecallOwn, session.RecallOthers},
+	parleyv1connect.MessageServiceListMessagesProcedure:     {session.Read},
+	parleyv1connect.MessageServiceGetMessageProcedure:       {session.Read},
+	parleyv1connect.StateServiceMarkReadProcedure:           {session.Read},
+	parleyv1connect.StateServiceMarkUnreadProcedure:         {session.Read},
+	parleyv1connect.StateServiceDeleteForMeProcedure:        {session.Read},
+	parleyv1connect.StateServiceListStatesProcedure:         {session.Read},
+	parleyv1connect.StateServiceListReadersProcedure:        {session.ListMembers},
+	parleyv1connect.StateServiceGetUnreadProcedure:          {session.Read},
+	parleyv1connect.SyncServiceSubscribeProcedure:           {session.Read},
+	parleyv1connect.SyncServiceAckProcedure:                 {session.Read},
+	parleyv1connect.SyncServiceSendSignalProcedure:          {session.Signal},
+}
+
+// Rights returns the actions that a procedure stands for, such as /parley.v1.SyncService/Ack; none where its request names no
+// session.
+func Rights(procedure string) []session.Action { return slices.Clone(rights[procedure]) }
+
+// checkRights fails unless the table has the procedures whose requests name sessions and no others.
+func checkRights(table map[string][]session.Action) error {
+	var errs []error
+	methods(func(procedure string, m protoreflect.MethodDescriptor) {
+		if names, has := namesSession(m.Input(), 0), len(table[procedure]) > 0; names != has {
+			errs = append(errs, fmt.Errorf("rpc: %s: names a session: %t, but has a right in it: %t", procedure, names, has))
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// namesSession reports whether a request has a session's id anywhere in it. Requests are not nested deeper than the bound.
+func namesSession(m protoreflect.MessageDescriptor, depth int) bool {
+	if depth > 3 {
+		return false
+	}
+	for i := range m.Fields().Len() {
+		f := m.Fields().Get(i)
+		if f.Name() == "session_id" || f.Name() == "session_ids" || f.Message() != nil && namesSession(f.Message(), depth+1) {
+			return true
+		}
+	}
+	return false
+}
 
 // declared is the access of every procedure.
 var declared = map[string]access{

@@ -27,6 +27,18 @@ func TestEveryProcedureNeedsAnAccess(t *testing.T) {
 	require.ErrorContains(t, checkAccess(extra), "/parley.v1.MessageService/Gone")
 }
 
+func TestEveryProcedureOnASessionNeedsARight(t *testing.T) {
+	require.NoError(t, checkRights(rights))
+
+	missing := maps.Clone(rights)
+	delete(missing, parleyv1connect.SyncServiceAckProcedure) // which has the session's id a level down
+	require.ErrorContains(t, checkRights(missing), "/parley.v1.SyncService/Ack")
+
+	extra := maps.Clone(rights)
+	extra[parleyv1connect.AdminServiceGetStatsProcedure] = rights[parleyv1connect.SyncServiceAckProcedure]
+	require.ErrorContains(t, checkRights(extra), "/parley.v1.AdminService/GetStats")
+}
+
 func TestNewNeedsEverything(t *testing.T) {
 	cfg := (&fakes{}).config(t)
 	cfg.Services.State = nil

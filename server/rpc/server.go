@@ -64,7 +64,8 @@ type Config struct {
 	Pages http.Handler
 }
 
-// New returns the whole public API as one handler. It fails when a procedure has no declared access, when a rule of a
+// New returns the whole public API as one handler. It fails when a procedure has no declared access or
+// right, when a rule of a
 // request does not compile, when an origin is none, and when a required field is missing.
 func New(cfg Config) (http.Handler, error) {
 	if cfg.UnaryTimeout <= 0 {
@@ -122,7 +123,7 @@ func (cfg Config) check() error {
 			return fmt.Errorf("rpc: no handler for the service %s", v.Type().Field(i).Name)
 		}
 	}
-	return errors.Join(checkOrigins(cfg.CORSOrigins), checkAccess(declared))
+	return errors.Join(checkOrigins(cfg.CORSOrigins), checkAccess(declared), checkRights(rights))
 }
 
 func (cfg Config) interceptors(rules *validation) []connect.Interceptor {

@@ -54,7 +54,8 @@ type SyncServiceClient interface {
 	// Confirms that the device has everything up to the given seqs. Cursors never move back; a position past what the
 	// user can see refuses the whole call.
 	Ack(context.Context, *v1.AckRequest) (*v1.AckResponse, error)
-	// Sends something ephemeral, such as typing, to the devices of the session's other members that are online now.
+	// Sends something ephemeral, such as typing, to the devices of the session's other members that are online now. Refused
+	// as a message would be: MUTED, and in a direct session RECIPIENT_BLOCKED_BY_YOU or RECIPIENT_UNAVAILABLE.
 	SendSignal(context.Context, *v1.SendSignalRequest) (*v1.SendSignalResponse, error)
 }
 
@@ -147,7 +148,8 @@ type SyncServiceHandler interface {
 	// Confirms that the device has everything up to the given seqs. Cursors never move back; a position past what the
 	// user can see refuses the whole call.
 	Ack(context.Context, *v1.AckRequest) (*v1.AckResponse, error)
-	// Sends something ephemeral, such as typing, to the devices of the session's other members that are online now.
+	// Sends something ephemeral, such as typing, to the devices of the session's other members that are online now. Refused
+	// as a message would be: MUTED, and in a direct session RECIPIENT_BLOCKED_BY_YOU or RECIPIENT_UNAVAILABLE.
 	SendSignal(context.Context, *v1.SendSignalRequest) (*v1.SendSignalResponse, error)
 }
 

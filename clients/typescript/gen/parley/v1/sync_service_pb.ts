@@ -304,7 +304,8 @@ export const SyncService: GenService<{
     output: typeof AckResponseSchema;
   },
   /**
-   * Sends something ephemeral, such as typing, to the devices of the session's other members that are online now.
+   * Sends something ephemeral, such as typing, to the devices of the session's other members that are online now. Refused
+   * as a message would be: MUTED, and in a direct session RECIPIENT_BLOCKED_BY_YOU or RECIPIENT_UNAVAILABLE.
    *
    * @generated from rpc parley.v1.SyncService.SendSignal
    */
