@@ -139,7 +139,8 @@ func TestDrainGoesInOrderAndWaitsForWhatFailed(t *testing.T) {
 	require.Equal(t, Rest{Done: true}, rest)
 	require.Equal(t, []State{Delivered, Delivered, Delivered}, d.settled)
 
-	d.status, d.settled, XX
+	d.status, d.settled = http.StatusInternalServerError, nil
+	d.hits.Store(0)
 	d.wait(MessageCreated, MessageCreated)
 	for i := range Schedule {
 		rest, err = d.Drain(t.Context(), uuid.Nil, uuid.Nil)
