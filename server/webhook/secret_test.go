@@ -93,7 +93,8 @@ func TestSealing(t *testing.T) {
 			require.NotContains(t, err.Error(), bad)
 		}
 	}
-	require.NotEqual(t, newSecret(), newSecret())
+	one, another := newSecret(), newSecret()
+	require.NotEqual(t, one, another)
 }
 
 func TestScheduleReachesOverDays(t *testing.T) {
