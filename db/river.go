@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"io"
 	"log/slog"
 
 	"github.com/pressly/goose/v3"
@@ -35,7 +34,7 @@ func riverTables() *goose.Migration {
 
 func migrateRiver(ctx context.Context, db *sql.DB, way rivermigrate.Direction, to int) error {
 	m, err := rivermigrate.New(riverdatabasesql.New(db), &rivermigrate.Config{Schema: RiverSchema,
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+		Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return fmt.Errorf("river: %w", err)
 	}

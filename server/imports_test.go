@@ -44,7 +44,7 @@ var layers = []layer{
 	{
 		// Free to use the protocol's library: the codecs that pass encoded entries through are its plug-ins.
 		name:      "delivery",
-		packages:  []string{"breaker", "committer", "feed", "hints", "hub", "rate", "roster", "statecache", "stream", "wire"},
+		packages:  []string{"breaker", "committer", "feed", "hints", "hub", "rate", "roster", "statecache", "stream", "webhook", "wire"},
 		forbidden: [][]string{transport, sql, adapters, root},
 	},
 	{name: "transport", packages: []string{"rpc"}, forbidden: [][]string{sql, redis, adapters, root}},

@@ -931,10 +931,19 @@ func (q *Queries) WebhookTrimDeliveries(ctx context.Context, db DBTX, arg Webhoo
 }
 
 const WebhookTrimOrphans = `-- name: WebhookTrimOrphans :execrows
+WITH RECURSIVE owners AS (
+    (SELECT d.webhook_id FROM webhook_delivery d ORDER BY d.webhook_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT d.webhook_id FROM webhook_delivery d WHERE d.webhook_id > o.webhook_id ORDER BY d.webhook_id LIMIT 1)
+    FROM owners o WHERE o.webhook_id IS NOT NULL
+)
 DELETE FROM webhook_delivery x WHERE x.delivery_id IN (
-    SELECT d.delivery_id FROM webhook_delivery d WHERE NOT EXISTS (SELECT FROM webhook w WHERE w.webhook_id = d.webhook_id) LIMIT $1::integer)
+    SELECT d.delivery_id FROM owners o
+    CROSS JOIN LATERAL (SELECT y.delivery_id FROM webhook_delivery y WHERE y.webhook_id = o.webhook_id LIMIT $1::integer) d
+    WHERE NOT EXISTS (SELECT FROM webhook w WHERE w.webhook_id = o.webhook_id) LIMIT $1::integer)
 `
 
+// Goes from one webhook of the deliveries to the next by the index: there are few, and many deliveries of each.
 func (q *Queries) WebhookTrimOrphans(ctx context.Context, db DBTX, atMost int32) (int64, error) {
 	result, err := db.Exec(ctx, WebhookTrimOrphans, atMost)
 	if err != nil {

@@ -22,10 +22,9 @@ type webhooks struct {
 	service   *webhook.Service
 	moderator *webhook.Moderator
 	sender    *webhook.Sender
-	db        *storage.DB
 }
 
-// connectWebhooks makes the parts. presences may be asked after the tracker is there.
+// connectWebhooks makes the parts. The tracker of presences must be there.
 func (a *App) connectWebhooks(ctx context.Context, life *epoch, reg prometheus.Registerer) (*webhooks, error) {
 	c := a.cfg.Webhook
 	addresses, err := webhook.ParseAddresses(c.AllowCIDRs, c.AllowHTTP)
@@ -39,15 +38,15 @@ func (a *App) connectWebhooks(ctx context.Context, life *epoch, reg prometheus.R
 	if a.hookPool, err = storage.OpenPool(ctx, a.cfg.Postgres.URL, webhookConns); err != nil {
 		return nil, err
 	}
-	w := &webhooks{db: storage.New(a.hookPool), sender: webhook.NewSender(addresses, sealer, a.clock, Version)}
+	w := &webhooks{sender: webhook.NewSender(addresses, sealer, a.clock, Version)}
 	var drainer *webhook.Drainer
-	store, err := storage.NewWebhooks(w.db, func() storage.Drain { return drainer.Drain }, a.log)
+	store, err := storage.NewWebhooks(storage.New(a.hookPool), func() storage.Drain { return drainer.Drain }, a.log)
 	if err != nil {
 		return nil, err
 	}
 	metrics := webhook.NewMetrics(reg)
 	drainer = webhook.NewDrainer(store, whoIsOnline{a.presence}, life, w.sender, a.clock, metrics)
-	w.moderator = webhook.NewModerator(store, life, w.sender, a.clock, metrics)
+	w.moderator = webhook.NewModerator(storage.KnownDrafts{DB: storage.New(a.pool)}, life, w.sender, a.clock, metrics)
 	w.runner = webhook.NewRunner(webhook.Config{LogTTL: c.LogTTL, Backlog: c.Backlog}, store, w.moderator, life, a.clock, a.log, metrics, reg)
 	w.service = webhook.NewService(store, addresses, sealer, w.sender, w.runner.Changed, a.clock)
 	n, err := w.runner.Load(ctx)

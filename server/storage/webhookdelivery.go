@@ -91,8 +91,11 @@ func (s *Webhooks) StillOffline(ctx context.Context, e message.Entry, users []st
 	return out, nil
 }
 
+// KnownDrafts implements webhook.Known. It belongs to sending, and so to the pool of the API.
+type KnownDrafts struct{ *DB }
+
 // Known implements webhook.Known.
-func (s *Webhooks) Known(ctx context.Context, senderID string, drafts []message.Draft) ([]bool, error) {
+func (s KnownDrafts) Known(ctx context.Context, senderID string, drafts []message.Draft) ([]bool, error) {
 	p := sqlc.MessageKnownParams{UserID: senderID}
 	for _, d := range drafts {
 		p.SessionIds, p.MsgIds = append(p.SessionIds, d.SessionID), append(p.MsgIds, d.MessageID)

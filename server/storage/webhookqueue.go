@@ -38,7 +38,7 @@ const (
 	readBoundSeconds = 24 * 60 * 60
 )
 
-// Webhooks implements what package webhook needs of PostgreSQL: webhook.Settings, Source, Deliveries and Known. The jobs
+// Webhooks implements what package webhook needs of PostgreSQL: webhook.Settings, Source and Deliveries. The jobs
 // are River's, in a schema of their own. Safe for concurrent use.
 type Webhooks struct {
 	*DB

@@ -164,7 +164,7 @@ func valid(res *parleyv1.ModerationResponse, n int) bool {
 }
 
 func (m *Moderator) apply(d message.Draft, v *parleyv1.ModerationVerdict) (out messaging.Verdict) {
-	switch v.GetAction() { //nolint:exhaustive // valid has looked
+	switch v.GetAction() {
 	case parleyv1.ModerationAction_MODERATION_ACTION_REJECT:
 		m.metrics.moderation.WithLabelValues("reject").Inc()
 		out.Err = rejected

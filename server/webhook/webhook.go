@@ -42,7 +42,7 @@ const (
 // DisabledReason is why the server disabled a webhook by itself.
 type DisabledReason int16
 
-// BacklogFull: more deliveries waited than Config.Backlog.
+// BacklogFull is for more waiting deliveries than Config.Backlog.
 const BacklogFull DisabledReason = 1
 
 // Bounds.

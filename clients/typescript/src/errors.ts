@@ -51,6 +51,12 @@ export type ErrorReason =
   | "INTERNAL"
   | "CALL_ENDED"
   | "TOO_MANY_RELATIONS"
+  | "MESSAGE_REJECTED"
+  | "MODERATION_UNAVAILABLE"
+  | "WEBHOOK_UNAVAILABLE"
+  | "WEBHOOKS_OFF"
+  | "MODERATION_TAKEN"
+  | "TOO_MANY_WEBHOOKS"
   | "UNREACHABLE"
   | "STREAM_SILENT"
   | "NO_TOKEN"
@@ -63,6 +69,7 @@ const passing: ReadonlySet<ErrorReason> = new Set<ErrorReason>([
   "RATE_LIMITED",
   "OVERLOADED",
   "UNAVAILABLE",
+  "MODERATION_UNAVAILABLE",
   "SHUTTING_DOWN",
   "INTERNAL",
   "UNSPECIFIED",

@@ -50,6 +50,12 @@ public enum class ErrorReason(internal val passes: Boolean = false) {
     INTERNAL(true),
     CALL_ENDED(true),
     TOO_MANY_RELATIONS,
+    MESSAGE_REJECTED,
+    MODERATION_UNAVAILABLE(true),
+    WEBHOOK_UNAVAILABLE,
+    WEBHOOKS_OFF,
+    MODERATION_TAKEN,
+    TOO_MANY_WEBHOOKS,
 
     /** No answer that Parley gave (no network, no server, a proxy in between). Passes by itself. */
     UNREACHABLE(true),
