@@ -81,7 +81,7 @@ test-contract: ## Test that Go, TypeScript and Kotlin devices do the same in one
 	@scripts/test-contract $(ARGS)
 
 .PHONY: check
-check: lint-proto breaking check-generated lint test-short ## The quick loop: lint, generated code up to date, short tests
+check: lint-proto breaking check-generated lint audit test-short ## The quick loop: lint, generated code up to date, audit, short tests
 
 .PHONY: test-short
 test-short: .tools/bin/withdb ## Run the short tests, without the race detector
@@ -118,6 +118,14 @@ lint-proto: $(TOOLS)/buf third-party ## Lint the protos
 .PHONY: breaking
 breaking: $(TOOLS)/buf third-party ## Fail if the API breaks clients of the last release (else of main)
 	@scripts/breaking $(BREAKING_BASE)
+
+.PHONY: audit
+audit: $(TOOLS)/govulncheck ## Known holes, licences and lock files of all that Parley is made of (again only when that changed)
+	@scripts/audit
+
+.PHONY: sbom
+sbom: build $(TOOLS)/cyclonedx-gomod ## Write what the program and its pages are made of to bin/sbom, as CycloneDX
+	@scripts/sbom
 
 ##@ Generate
 
@@ -163,7 +171,7 @@ screenshots: ## Take the pictures in docs/screenshots anew
 ##@ Tools
 
 .PHONY: tools
-tools: $(GENERATORS) $(TOOLS)/golangci-lint ## Install all tools into .tools/
+tools: $(GENERATORS) $(TOOLS)/golangci-lint $(TOOLS)/govulncheck $(TOOLS)/cyclonedx-gomod ## Install all tools into .tools/
 
 # Each tool is rebuilt when its pin changes, that is, its module's go.mod or go.sum. `go install` leaves a program alone
 # that would come out the same, hence the touch.
@@ -186,6 +194,11 @@ $(TOOLS)/sqlc: tools/sqlc/go.mod tools/sqlc/go.sum
 $(TOOLS)/golangci-lint: tools/lint/go.mod tools/lint/go.sum
 	@echo "building golangci-lint (once, some minutes)"
 	@$(call install-tool,tools/lint,,tool)
+
+$(TOOLS)/govulncheck: tools/audit/go.mod tools/audit/go.sum
+	@$(call install-tool,tools/audit,,golang.org/x/vuln/cmd/govulncheck)
+$(TOOLS)/cyclonedx-gomod: tools/audit/go.mod tools/audit/go.sum
+	@$(call install-tool,tools/audit,,github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod)
 
 # The lock file names buf's packages for all platforms, as `npm ci` wants it; those that the registry it was made with
 # did not have are in it without a hash.

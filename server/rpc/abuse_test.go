@@ -1,10 +1,13 @@
 package rpc
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,6 +15,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,12 +25,13 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/parley-im/parley/gen/parley/v1/parleyv1connect"
+	"github.com/parley-im/parley/server/refusal"
 )
 
 const goodSend = `{"peerUserId":"bob","messageId":"01890a5d-ac96-774b-bcce-b302099a8057","content":{"text":{"body":"x"}}}`
 
 // asAlice calls as alice.
-func asAlice(t *testing.T, client *http.Client, url, body string) *http.Response {
+func asAlice(t *testing.T, client *http.Client, url, body string) (status int, retryAfter []string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
 	require.NoError(t, err)
@@ -37,7 +42,7 @@ func asAlice(t *testing.T, client *http.Client, url, body string) *http.Response
 	_, err = io.Copy(io.Discard, res.Body)
 	require.NoError(t, err)
 	res.Body.Close()
-	return res
+	return res.StatusCode, res.Header.Values("Retry-After")
 }
 
 // guarded serves as the program does, with its bounds of connections.
@@ -77,7 +82,13 @@ func honest(t *testing.T, addr string) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
-	require.Equal(t, http.StatusOK, asAlice(t, client, "http://"+addr+sendPath, goodSend).StatusCode)
+	requireServed(t, client, addr)
+}
+
+func requireServed(t *testing.T, client *http.Client, addr string) {
+	t.Helper()
+	status, _ := asAlice(t, client, "http://"+addr+sendPath, goodSend)
+	require.Equal(t, http.StatusOK, status)
 }
 
 // An address gets as many connections as it may have, exactly, and one more for each that it closes. A stream that was taken
@@ -146,7 +157,7 @@ func TestHijackedConnectionsCount(t *testing.T) {
 	time.Sleep(100 * time.Millisecond) // it is no idle connection
 	require.EqualValues(t, 1, conns.Open())
 	require.NoError(t, conn.Close())
-	require.NotErrorIs(t, conn.Close(), nil)
+	require.Error(t, conn.Close())
 	require.EqualValues(t, 0, conns.Open(), "closed twice, counted once")
 }
 
@@ -171,11 +182,11 @@ func TestStrangersMayNotIdle(t *testing.T) {
 	closed(t, preface)
 
 	for _, client := range []*http.Client{{Transport: &http.Transport{}}, h2c(t)} {
-		require.Equal(t, http.StatusOK, asAlice(t, client, "http://"+addr+sendPath, goodSend).StatusCode)
+		requireServed(t, client, addr)
 		require.EqualValues(t, 1, conns.Open())
 		time.Sleep(3 * conns.idle)
 		require.EqualValues(t, 1, conns.Open(), "a known device keeps its connection")
-		require.Equal(t, http.StatusOK, asAlice(t, client, "http://"+addr+sendPath, goodSend).StatusCode)
+		requireServed(t, client, addr)
 		client.CloseIdleConnections()
 		require.Eventually(t, func() bool { return conns.Open() == 0 }, 10*time.Second, time.Millisecond)
 	}
@@ -367,4 +378,52 @@ func TestHugeFrame(t *testing.T) {
 	require.NoError(t, err)
 	closed(t, r.Conn)
 	honest(t, addr)
+}
+
+// Who goes on although nothing is answered but refusals loses the connection; who is let in now and then does not.
+func TestDeafConnection(t *testing.T) {
+	cfg := (&fakes{send: sent}).config(t)
+	turn := &turns{every: 50}
+	cfg.Addresses = turn
+	addr := guarded(t, cfg, NewConns(0, 0, nil, nil))
+	conn := dial(t, addr)
+	answers := bufio.NewReader(conn)
+	ask := func() (status int, err error) {
+		if _, err = fmt.Fprintf(conn, "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			return 0, err
+		}
+		res, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			return 0, err
+		}
+		_, err = io.Copy(io.Discard, res.Body)
+		return res.StatusCode, errors.Join(err, res.Body.Close())
+	}
+	for range 3 * maxRefused {
+		_, err := ask()
+		require.NoError(t, err)
+	}
+	turn.never.Store(true)
+	refused := 0
+	for ; refused < 2*maxRefused; refused++ {
+		if _, err := ask(); err != nil {
+			break
+		}
+	}
+	require.LessOrEqual(t, refused, maxRefused)
+	closed(t, conn)
+}
+
+// turns admits each so manieth request.
+type turns struct {
+	every int64
+	n     atomic.Int64
+	never atomic.Bool
+}
+
+func (a *turns) Admit(context.Context, string) error {
+	if a.never.Load() || a.n.Add(1)%a.every != 0 {
+		return refusal.New(refusal.RateLimited, "Too many.", "retry_after_ms", "1000")
+	}
+	return nil
 }

@@ -110,7 +110,9 @@ func (h *addressed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.next.ServeHTTP(w, r)
 		return
 	}
-	if err := h.admit.Admit(r.Context(), networkOf(client)); err != nil {
+	err := h.admit.Admit(r.Context(), networkOf(client))
+	passed(r.Context(), err == nil)
+	if err != nil {
 		refuse(w, r, err)
 		return
 	}

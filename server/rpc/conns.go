@@ -21,6 +21,10 @@ const (
 	DefaultMaxConnsIP = 10_000
 )
 
+// maxRefused is how many requests in a row may be refused on a connection because their address makes too many, before it
+// is closed: refusing costs the server more than asking costs an HTTP/2 client that does not wait for answers.
+const maxRefused = 100
+
 // strangerIdle is how long a connection may be idle that no admitted call has come over.
 const strangerIdle = 10 * time.Second
 
@@ -138,6 +142,8 @@ type countedConn struct {
 	once    sync.Once
 	// known: an admitted call has come over it.
 	known atomic.Bool
+	// refused counts requests in a row that were refused because their address makes too many.
+	refused atomic.Int32
 
 	mu    sync.Mutex
 	timer *time.Timer // closes it; nil while it is in use or known
@@ -208,5 +214,17 @@ func countedOf(conn net.Conn) *countedConn {
 func admitted(ctx context.Context) {
 	if c, ok := ctx.Value(connKey{}).(*countedConn); ok && c != nil {
 		c.known.Store(true)
+	}
+}
+
+// passed notes whether a request of the connection of ctx passed the bound of its address.
+func passed(ctx context.Context, ok bool) {
+	c, _ := ctx.Value(connKey{}).(*countedConn)
+	switch {
+	case c == nil || c.network == "": // a proxy's speaks for many
+	case ok && c.refused.Load() != 0:
+		c.refused.Store(0)
+	case !ok && c.refused.Add(1) >= maxRefused:
+		_ = c.Close()
 	}
 }
