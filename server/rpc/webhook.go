@@ -99,8 +99,8 @@ func (s *AdminServer) ListWebhookDeliveries(ctx context.Context, req *parleyv1.L
 	if limit == 0 {
 		limit = defaultDeliveries
 	}
-	before := webhook.Place{Position: position, Chunk: int32(min(chunk, math.MaxInt32))} //nolint:gosec // bounded
-	list, err := s.Webhooks.Log(ctx, id, webhook.State(req.GetState()), before, limit)   //nolint:gosec // an enum of five
+	before := webhook.Place{Position: position, Chunk: int32(min(chunk, math.MaxInt32))}
+	list, err := s.Webhooks.Log(ctx, id, webhook.State(req.GetState()), before, limit) //nolint:gosec // an enum of five
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ func (s *Webhooks) Needless(ctx context.Context, id uuid.UUID) error {
 func (s *Webhooks) Split(ctx context.Context, id uuid.UUID, parts [][]string) error {
 	return s.inTx(ctx, func(tx pgx.Tx) error {
 		for i, users := range parts {
-			if err := s.q.WebhookPart(ctx, tx, sqlc.WebhookPartParams{DeliveryID: id, Chunk: int32(i + 1), UserIds: users}); err != nil { //nolint:gosec // a group's size in parts
+			if err := s.q.WebhookPart(ctx, tx, sqlc.WebhookPartParams{DeliveryID: id, Chunk: int32(i + 1), UserIds: users}); err != nil {
 				return err
 			}
 		}
