@@ -134,7 +134,12 @@ func TestParkedStreamSaysWhyItEnds(t *testing.T) {
 			require.Equal(t, c.code, connect.CodeOf(st.Err()), "%v", st.Err())
 			var ce *connect.Error
 			require.ErrorAs(t, st.Err(), &ce)
-			require.Len(t, ce.Details(), 1)
+			if c.code == connect.CodeUnavailable { // and when to come back
+				require.Len(t, ce.Details(), 2)
+				require.Equal(t, "google.rpc.RetryInfo", ce.Details()[1].Type())
+			} else {
+				require.Len(t, ce.Details(), 1)
+			}
 			detail, err := ce.Details()[0].Value()
 			require.NoError(t, err)
 			require.Equal(t, c.why, detail.(*parleyv1.ErrorDetail).GetReason()) //nolint:forcetypeassert,errcheck // a failed test either way
