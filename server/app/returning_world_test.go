@@ -26,6 +26,7 @@ import (
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 	"github.com/parley-im/parley/gen/parley/v1/parleyv1connect"
+	"github.com/parley-im/parley/server/auth"
 	"github.com/parley-im/parley/server/dev/testenv"
 	"github.com/parley-im/parley/server/stream"
 	"github.com/parley-im/parley/server/wire"
@@ -42,7 +43,8 @@ type returning struct {
 	stop  context.CancelFunc
 	done  chan error
 
-	tokens []string // of users; over HTTP only
+	key    auth.KeyMark // of tokens; streams end with it
+	tokens []string     // of users; over HTTP only
 	way    func(ctx context.Context, user int) (int, error)
 }
 
@@ -78,6 +80,13 @@ func newReturning(t testing.TB, s returningSetup) *returning {
 		w.App.redis.AddHook(w.redis)
 	}
 	w.App.keeper.GatherFor = 0 // what is written behind is soon written
+	_, signer, err := w.App.tokens()
+	require.NoError(t, err)
+	token, _, err := signer.Mint("u0", "d", time.Hour)
+	require.NoError(t, err)
+	caller, err := w.verifier.Verify(ctx, token)
+	require.NoError(t, err)
+	w.key = caller.Key
 	go func() { w.done <- w.Run(ctx) }()
 	t.Cleanup(w.close)
 	require.Eventually(t, func() bool { _, fresh := w.roster.Sessions("u0"); return fresh }, 30*time.Second, time.Millisecond)
@@ -144,7 +153,7 @@ func (w *returning) back(ctx context.Context, user int) (int, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	sink := &discard{caughtUp: cancel}
-	err := w.streams.Serve(ctx, stream.Caller{UserID: fmt.Sprintf("u%d", user), DeviceID: "d"}, stream.Request{}, sink)
+	err := w.streams.Serve(ctx, stream.Caller{UserID: fmt.Sprintf("u%d", user), DeviceID: "d", Key: w.key}, stream.Request{}, sink)
 	if sink.done {
 		err = nil
 	}
