@@ -76,6 +76,10 @@ check-web: ## Fail if the built-in pages (server/web/dist) are not what their so
 test-kotlin: ## Test the Kotlin SDK: in virtual time, and against the real server. Needs a JDK and Maven
 	@scripts/test-kotlin
 
+.PHONY: docs-kotlin
+docs-kotlin: ## Write the Kotlin SDK's reference to clients/kotlin/target/docs; fails if something public is undocumented
+	@scripts/docs-kotlin
+
 .PHONY: test-contract
 test-contract: ## Test that Go, TypeScript and Kotlin devices do the same in one session. Needs a JDK, Maven and Node
 	@scripts/test-contract $(ARGS)

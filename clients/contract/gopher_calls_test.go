@@ -133,6 +133,9 @@ func (g *gopher) do(ctx context.Context, do string, w args) (any, error) {
 		g.mu.Lock()
 		g.journal(id).members = true
 		g.mu.Unlock()
+	case "stored": // it keeps everything at once
+	case "kept":
+		return g.keeps(id), nil
 	case "loadOlder":
 		return g.loadOlder(ctx, w)
 	case "deleteForMe":
@@ -204,6 +207,9 @@ func (g *gopher) ask(ctx context.Context, do string, w args) (any, error) {
 	case "revokeDevice":
 		_, err = g.devices.RevokeDevice(ctx, &parleyv1.RevokeDeviceRequest{DeviceId: w.Device})
 	case "watchPresence":
+		g.mu.Lock()
+		g.watched = w.Users
+		g.mu.Unlock()
 		_, err = g.presence.WatchPresence(ctx, &parleyv1.WatchPresenceRequest{UserIds: w.Users})
 	case "presence":
 		res, err := g.presence.GetPresence(ctx, &parleyv1.GetPresenceRequest{UserIds: []string{w.User}})

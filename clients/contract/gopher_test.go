@@ -44,6 +44,7 @@ type gopher struct {
 	acked      map[string]int64
 	maxBacklog int32
 	peers      map[string]string // of direct sessions
+	watched    []string          // whose presence is wanted
 	stir       chan struct{}     // something waits to be sent
 }
 

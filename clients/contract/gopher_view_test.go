@@ -18,10 +18,11 @@ func (g *gopher) look(ctx context.Context, id string) map[string]any {
 	defer cancel()
 	g.mu.Lock()
 	known, wantsMembers := g.kept.sessions[id] != nil, g.kept.sessions[id] != nil && g.kept.sessions[id].members
+	watched := g.watched
 	g.mu.Unlock()
 	var info *parleyv1.Session
 	var gone bool
-	members, sessions, unread := []string{}, []string{}, int64(0)
+	members, reading, sessions, online, unread := []string{}, []string{}, []string{}, []string{}, int64(0)
 	if g.isLive() {
 		if known {
 			res, err := g.groups.GetSession(ctx, &parleyv1.GetSessionRequest{SessionId: id})
@@ -31,6 +32,7 @@ func (g *gopher) look(ctx context.Context, id string) map[string]any {
 			res, _ := g.groups.ListMembers(ctx, &parleyv1.ListMembersRequest{SessionId: id, Limit: 1000})
 			for _, m := range res.GetMembers() {
 				members = append(members, m.GetUserId()+" "+roleName(m.GetRole()))
+				reading = append(reading, fmt.Sprint(m.GetUserId(), " ", m.GetReadSeq()))
 			}
 		}
 		res, _ := g.groups.ListSessions(ctx, &parleyv1.ListSessionsRequest{Limit: 200})
@@ -38,14 +40,25 @@ func (g *gopher) look(ctx context.Context, id string) map[string]any {
 			sessions = append(sessions, s.GetSessionId())
 			unread += s.GetUnread()
 		}
+		if len(watched) > 0 {
+			res, _ := g.presence.GetPresence(ctx, &parleyv1.GetPresenceRequest{UserIds: watched})
+			for _, p := range res.GetPresences() {
+				if p.GetIsOnline() {
+					online = append(online, p.GetUserId())
+				}
+			}
+		}
 	}
 	slices.Sort(members)
+	slices.Sort(reading)
+	slices.Sort(online)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	view := map[string]any{
 		"connection": g.connection, "reason": g.reason, "problems": append([]string{}, g.problems...),
-		"resets": append([]string{}, g.resets...), "members": members, "sessions": sessions, "unread": unread,
-		"shown": []string{}, "skipped": []string{}, "listed": g.waiting(id), "typing": []string{}, "info": nil,
+		"resets": append([]string{}, g.resets...), "members": members, "reading": reading, "sessions": sessions, "unread": unread,
+		"online": online,
+		"shown":  []string{}, "skipped": []string{}, "listed": g.waiting(id), "typing": []string{}, "info": nil,
 	}
 	j := g.kept.sessions[id]
 	if j == nil {
@@ -82,6 +95,17 @@ func (g *gopher) look(ctx context.Context, id string) map[string]any {
 		}
 	}
 	return view
+}
+
+// keeps lists what the device's store has of a session.
+func (g *gopher) keeps(id string) []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := []string{}
+	for _, m := range g.journal(id).log {
+		out = append(out, entryText(m))
+	}
+	return append(out, g.waiting(id)...)
 }
 
 // waiting lists what is on its way to the log, or was refused.

@@ -90,8 +90,8 @@ func (s scenario) check() error {
 	if s.Name == "" || len(s.Devices) == 0 || len(s.Steps) == 0 {
 		return fmt.Errorf("it needs a name, devices and steps")
 	}
-	if len(s.Devices) > 4 {
-		return fmt.Errorf("more than 4 devices, which the table of languages is made for")
+	if len(s.Devices) > 3 {
+		return fmt.Errorf("more than 3 devices, which the table of languages is made for")
 	}
 	return s.checkSteps(s.Steps, map[string]bool{})
 }

@@ -2,7 +2,7 @@ import type { Message, ParleyClient, Session } from "../../src/index.js";
 import type { Recorder } from "../util.js";
 
 /** All that a device shows of itself and of one session, in the words of the contract. */
-export function look(client: ParleyClient, recorder: Recorder, session: Session): object {
+export function look(client: ParleyClient, recorder: Recorder, session: Session, watched: readonly string[]): object {
   const { sessionId } = session;
   const { state, error } = client.connection.value;
   const { events } = recorder;
@@ -31,12 +31,14 @@ export function look(client: ParleyClient, recorder: Recorder, session: Session)
       : null,
     typing: session.typing.value,
     members: session.members.value.map((m) => `${m.userId} ${m.role}`).sort(),
+    reading: session.members.value.map((m) => `${m.userId} ${m.readSeq}`).sort(),
+    online: watched.filter((user) => client.presence(user).value?.isOnline).sort(),
     sessions: client.sessions.value.map((s) => s.sessionId),
     unread: client.unread.value,
   };
 }
 
-function entry(m: Message): string {
+export function entry(m: Message): string {
   const reply = m.replyToSeq ? ` (re ${m.replyToSeq})` : "";
   const status = m.status === "sent" ? "" : m.status === "pending" ? " pending" : ` failed ${m.failure?.reason}`;
   return `${m.seq || "-"} ${m.senderId} ${what(m)}${reply}${status}`;

@@ -10,7 +10,7 @@ import {
   type SessionSettings,
 } from "../../src/index.js";
 import { Recorder } from "../util.js";
-import { look } from "./view.js";
+import { entry, look } from "./view.js";
 
 /** What a call says beside its name. */
 export interface Args extends OwnSettings, Pick<SessionSettings, "title" | "historyVisible"> {
@@ -59,6 +59,8 @@ export class Worked {
   #client: ParleyClient | undefined;
   #recorder: Recorder | undefined;
   #ends = new AbortController();
+  #watched: readonly string[] = [];
+  #store = "";
 
   /** Does what a call says. */
   async work(what: string, w: Args): Promise<unknown> {
@@ -92,13 +94,17 @@ export class Worked {
         return client.block(need(w.user));
       case "unblock":
         return client.unblock(need(w.user));
+      case "stored":
+        return client.stored();
       case "watchPresence":
-        return client.watchPresence(w.users ?? []);
+        this.#watched = w.users ?? [];
+        return client.watchPresence(this.#watched);
       case "presence":
         return client.presence(need(w.user)).value?.isOnline ?? null;
     }
     const session = client.session(need(w.session));
-    if (what === "look") return look(client, this.#recorder, session);
+    if (what === "look") return look(client, this.#recorder, session, this.#watched);
+    if (what === "kept") return this.#kept(session);
     return this.#on(session, what, w);
   }
 
@@ -159,8 +165,18 @@ export class Worked {
     }
   }
 
+  /** What the store has of a session, read as a new client would. */
+  async #kept(session: Session): Promise<string[]> {
+    const { sessions, outbox } = await new IndexedDbStore(this.#store, factory).load(100);
+    const log = sessions.find((s) => s.session.sessionId === session.sessionId)?.messages ?? [];
+    const waiting = outbox.map((o) => o.message).filter((m) => m.sessionId === session.sessionId);
+    return [...log, ...waiting].map(entry);
+  }
+
   #open(w: Args): null {
     const tokens = [...need(w.tokens)];
+    this.#store = w.store ?? "";
+    this.#watched = [];
     this.#ends = new AbortController();
     this.#client = new ParleyClient({
       baseUrl: need(w.baseUrl),

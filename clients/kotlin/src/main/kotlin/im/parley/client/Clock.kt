@@ -6,7 +6,4 @@ package im.parley.client
  * @property elapsedMs never goes back
  * @property nowMs since 1970
  */
-internal class Clock(
-    val elapsedMs: () -> Long = { System.nanoTime() / 1_000_000 },
-    val nowMs: () -> Long = System::currentTimeMillis,
-)
+internal class Clock(val elapsedMs: () -> Long = { System.nanoTime() / 1_000_000 }, val nowMs: () -> Long = System::currentTimeMillis)

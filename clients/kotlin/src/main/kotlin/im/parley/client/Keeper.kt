@@ -1,6 +1,5 @@
 package im.parley.client
 
-import kotlinx.coroutines.CancellationException
 import kotlinx.coroutines.NonCancellable
 import kotlinx.coroutines.sync.Mutex
 import kotlinx.coroutines.sync.withLock
@@ -44,9 +43,7 @@ internal class Keeper(private val store: Store?, private val failed: (ParleyExce
                 if (broken) return@withLock null
                 try {
                     fn(store)
-                } catch (e: CancellationException) {
-                    throw e
-                } catch (e: Exception) {
+                } catch (e: Exception) { // a CancellationException too: nothing cancels this, so it is the store's own
                     broken = true
                     failed(ParleyException(ErrorReason.STORE, "the store failed; going on without it", cause = e))
                     null

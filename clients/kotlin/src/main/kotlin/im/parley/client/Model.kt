@@ -73,8 +73,7 @@ public data class AttachmentContent(
  * @property payload at most 16 KiB; not to be changed
  */
 public class CustomContent(public val typeUrl: String, public val payload: ByteArray) : OutgoingContent {
-    override fun equals(other: Any?): Boolean =
-        other is CustomContent && other.typeUrl == typeUrl && other.payload.contentEquals(payload)
+    override fun equals(other: Any?): Boolean = other is CustomContent && other.typeUrl == typeUrl && other.payload.contentEquals(payload)
 
     override fun hashCode(): Int = 31 * typeUrl.hashCode() + payload.contentHashCode()
 
@@ -101,11 +100,7 @@ public enum class MemberChange { CREATED, ADDED, REMOVED, LEFT, ROLE_CHANGED, MU
  * @property userIds to whom
  * @property role the new role, for [MemberChange.ADDED] and [MemberChange.ROLE_CHANGED]
  */
-public data class MemberChangeContent(
-    val change: MemberChange,
-    val userIds: List<String>,
-    val role: MemberRole? = null,
-) : Content
+public data class MemberChangeContent(val change: MemberChange, val userIds: List<String>, val role: MemberRole? = null) : Content
 
 /**
  * Log event: settings of the session changed. Only what changed is set.
@@ -239,16 +234,11 @@ public data class SessionInfo(
  * @property userId the user
  * @property displayName name to show; may be empty
  * @property role role
- * @property readSeq everything up to here is read by the member, as far as known when the list was loaded
+ * @property readSeq everything up to here is read by the member. In direct sessions and groups of at most 32 members it is
+ *   kept up to date; in larger ones it is what it was when the list was loaded: ask [Session.readers]
  * @property isMuted an admin has muted the member
  */
-public data class Member(
-    val userId: String,
-    val displayName: String,
-    val role: MemberRole,
-    val readSeq: Long,
-    val isMuted: Boolean,
-)
+public data class Member(val userId: String, val displayName: String, val role: MemberRole, val readSeq: Long, val isMuted: Boolean)
 
 /** What another user is to this one. [NONE]: no relation any more. */
 public enum class RelationKind { NONE, FRIEND, REQUESTED, REQUEST_RECEIVED, BLOCKED }
@@ -269,12 +259,7 @@ public data class Relation(val userId: String, val kind: RelationKind)
  * @property deviceIds devices that are online; only the user's own are told
  * @property lastSeenAt when the user was last online; null while online, and where it is not known
  */
-public data class Presence(
-    val userId: String,
-    val isOnline: Boolean,
-    val deviceIds: List<String> = emptyList(),
-    val lastSeenAt: Instant? = null,
-)
+public data class Presence(val userId: String, val isOnline: Boolean, val deviceIds: List<String> = emptyList(), val lastSeenAt: Instant? = null)
 
 /** What a device runs on; [UNKNOWN] where it never said. */
 public enum class DevicePlatform { WEB, ANDROID, IOS, DESKTOP, BOT, UNKNOWN }
@@ -320,11 +305,7 @@ public data class SessionSettings(
  * @property isArchived archive it
  * @property notificationsMuted no notifications
  */
-public data class OwnSettings(
-    val isPinned: Boolean? = null,
-    val isArchived: Boolean? = null,
-    val notificationsMuted: Boolean? = null,
-)
+public data class OwnSettings(val isPinned: Boolean? = null, val isArchived: Boolean? = null, val notificationsMuted: Boolean? = null)
 
 /** Why a session begins anew. */
 public enum class ResetReason { EPOCH_CHANGED, CURSOR_BEYOND_HEAD, SESSION_UNAVAILABLE, UNKNOWN }
@@ -376,6 +357,16 @@ public data class SessionEvent(val session: SessionInfo) : ClientEvent
 public data class StateEvent(val sessionId: String, val readSeq: Long, val unread: Long) : ClientEvent
 
 /**
+ * How far a member has read, in a direct session or a group of at most 32 members. Told live only: what was not told comes
+ * with [Session.loadMembers]. Who sends has read, and that is told by the message.
+ *
+ * @property sessionId the session
+ * @property userId who has read
+ * @property readSeq everything up to here; of several the highest counts
+ */
+public data class ReadEvent(val sessionId: String, val userId: String, val readSeq: Long) : ClientEvent
+
+/**
  * A relation of the user changed.
  *
  * @property relation as it is now
@@ -407,12 +398,7 @@ public data class TypingEvent(val sessionId: String, val userId: String, val dev
  * @property deviceId from which device
  * @property content what
  */
-public data class SignalEvent(
-    val sessionId: String,
-    val userId: String,
-    val deviceId: String,
-    val content: CustomContent,
-) : ClientEvent
+public data class SignalEvent(val sessionId: String, val userId: String, val deviceId: String, val content: CustomContent) : ClientEvent
 
 /**
  * The backlog is over.

@@ -8,6 +8,7 @@ import im.parley.v1.sendMessagesRequest
 import kotlinx.coroutines.CompletableDeferred
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Deferred
+import kotlinx.coroutines.Job
 import kotlinx.coroutines.channels.Channel
 import kotlinx.coroutines.delay
 import kotlinx.coroutines.launch
@@ -46,19 +47,15 @@ internal interface OutboxOwner {
  * its id however often it is repeated, so that a lost answer makes no second one. The first messages of several sessions
  * travel together. One that is refused for good is marked as failed and holds nobody up.
  */
-internal class Outbox(
-    private val scope: CoroutineScope,
-    private val api: Api,
-    private val policy: ReconnectPolicy,
-    private val owner: OutboxOwner,
-) {
+internal class Outbox(private val scope: CoroutineScope, private val api: Api, private val policy: ReconnectPolicy, private val owner: OutboxOwner) {
     private var items = LinkedHashMap<String, Item>() // by message id, in the order of sending
     private var order = 0L
     private val ready = CompletableDeferred<Unit>()
     private val wake = Channel<Unit>(Channel.CONFLATED)
 
-    private class Item(var stored: StoredOutgoing) {
-        val sent = CompletableDeferred<Message>()
+    private inner class Item(var stored: StoredOutgoing) {
+        /** Ends with the client, so that nobody waits for one that is closed. */
+        val sent = CompletableDeferred<Message>(scope.coroutineContext[Job])
 
         /** Set once it is in the store, or there is none. */
         var kept = false

@@ -209,26 +209,25 @@ public class ParleyClient internal constructor(
      * @param memberIds members besides the user, at most 1,000
      * @param settings title, picture, ...
      */
-    public suspend fun createGroup(memberIds: List<String>, settings: SessionSettings = SessionSettings()): Session =
-        withContext(loop) {
-            val request = createSessionRequest {
-                group = group {
-                    title = settings.title.orEmpty()
-                    avatarUrl = settings.avatarUrl.orEmpty()
-                    historyVisible = settings.historyVisible ?: false
-                    sendRole = settings.sendRole.toPb()
-                }
-                this.memberIds += memberIds
-                requestId = uuidv7(clock.nowMs())
+    public suspend fun createGroup(memberIds: List<String>, settings: SessionSettings = SessionSettings()): Session = withContext(loop) {
+        val request = createSessionRequest {
+            group = group {
+                title = settings.title.orEmpty()
+                avatarUrl = settings.avatarUrl.orEmpty()
+                historyVisible = settings.historyVisible ?: false
+                sendRole = settings.sendRole.toPb()
             }
-            val response = try {
-                api.call { sessions.createSession(request, it) }
-            } catch (e: ParleyException) {
-                if (!e.retryable) throw e
-                api.call { sessions.createSession(request, it) }
-            }
-            session(sync.describe(response.session).id)
+            this.memberIds += memberIds
+            requestId = uuidv7(clock.nowMs())
         }
+        val response = try {
+            api.call { sessions.createSession(request, it) }
+        } catch (e: ParleyException) {
+            if (!e.retryable) throw e
+            api.call { sessions.createSession(request, it) }
+        }
+        session(sync.describe(response.session).id)
+    }
 
     /**
      * Returns when everything so far is in the store: what was shown, what waits to be sent, what was marked as read. From
@@ -255,14 +254,13 @@ public class ParleyClient internal constructor(
     }
 
     /** Gives this device a name that the user's list of devices shows, and says what it runs on. */
-    public suspend fun nameDevice(displayName: String, platform: DevicePlatform = DevicePlatform.ANDROID): Device =
-        withContext(loop) {
-            val request = registerDeviceRequest {
-                this.displayName = displayName
-                this.platform = platform.toPb()
-            }
-            api.call { devices.registerDevice(request, it) }.device.toDevice()
+    public suspend fun nameDevice(displayName: String, platform: DevicePlatform = DevicePlatform.ANDROID): Device = withContext(loop) {
+        val request = registerDeviceRequest {
+            this.displayName = displayName
+            this.platform = platform.toPb()
         }
+        api.call { devices.registerDevice(request, it) }.device.toDevice()
+    }
 
     /** Shuts a device of the user out for good: its stream ends and its tokens are refused. */
     public suspend fun revokeDevice(deviceId: String) {
@@ -402,7 +400,6 @@ public class ParleyClient internal constructor(
 
         override fun sent(message: Message, epoch: String): Boolean = sync.answered(message, epoch)
 
-        override suspend fun keep(put: List<StoredOutgoing>, drop: List<String>) =
-            keeper.write(StoreChange(outbox = put, dropOutbox = drop))
+        override suspend fun keep(put: List<StoredOutgoing>, drop: List<String>) = keeper.write(StoreChange(outbox = put, dropOutbox = drop))
     }
 }

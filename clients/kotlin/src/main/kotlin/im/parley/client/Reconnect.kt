@@ -25,8 +25,5 @@ public fun interface ReconnectPolicy {
  * @param max the bound that no pause exceeds
  * @param random where chance comes from
  */
-public fun fullJitter(
-    base: Duration = 200.milliseconds,
-    max: Duration = 10.seconds,
-    random: Random = Random.Default,
-): ReconnectPolicy = ReconnectPolicy { attempt, _ -> minOf(max, base * (1L shl min(attempt, 30)).toDouble()) * random.nextDouble() }
+public fun fullJitter(base: Duration = 200.milliseconds, max: Duration = 10.seconds, random: Random = Random.Default): ReconnectPolicy =
+    ReconnectPolicy { attempt, _ -> minOf(max, base * (1L shl min(attempt, 30)).toDouble()) * random.nextDouble() }

@@ -15,8 +15,11 @@ import im.parley.v1.signal
 import im.parley.v1.typing
 import im.parley.v1.updateMembershipRequest
 import im.parley.v1.updateSessionRequest
+import kotlinx.coroutines.CancellationException
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Deferred
+import kotlinx.coroutines.currentCoroutineContext
+import kotlinx.coroutines.ensureActive
 import kotlinx.coroutines.flow.StateFlow
 import kotlinx.coroutines.launch
 import kotlinx.coroutines.sync.Mutex
@@ -54,9 +57,14 @@ public class Outgoing internal constructor(public val message: Message, private 
     /**
      * Waits for what becomes of it: after reconnects, and if need be much later. It need not be awaited, since the
      * message's status says it too.
+     *
+     * @throws ParleyException STOPPED when the client was closed before; with a store the next one goes on sending it
      */
     public suspend fun result(): SendResult = try {
         SendResult.Sent(sent.await())
+    } catch (e: CancellationException) {
+        currentCoroutineContext().ensureActive() // else it is the client that ended
+        throw ParleyException(ErrorReason.STOPPED, "the client was closed", cause = e)
     } catch (e: ParleyException) {
         SendResult.Refused(e)
     }
@@ -115,32 +123,31 @@ public class Session internal constructor(
      * @param mentions users mentioned, at most 50
      * @throws ParleyException OVERLOADED when 1,000 messages wait already
      */
-    public suspend fun send(content: OutgoingContent, replyToSeq: Long? = null, mentions: List<String> = emptyList()): Outgoing =
-        onLoop {
-            val me = parts.sync.me
-            val nowMs = parts.clock.nowMs()
-            val message = Message(
-                sessionId = sessionId,
-                seq = 0,
-                messageId = uuidv7(nowMs),
-                senderId = me?.userId.orEmpty(),
-                senderDeviceId = me?.deviceId.orEmpty(),
-                type = when (content) {
-                    is TextContent -> MessageType.TEXT
-                    is AttachmentContent -> MessageType.ATTACHMENT
-                    is CustomContent -> MessageType.CUSTOM
-                },
-                content = content,
-                isDeleted = false,
-                createdAt = Instant.fromEpochMilliseconds(nowMs),
-                replyToSeq = replyToSeq,
-                mentions = mentions.toList(),
-                status = MessageStatus.PENDING,
-            )
-            typingTold = null
-            val direct = peer ?: info.value?.takeIf { it.kind == SessionKind.DIRECT }?.peerUserId
-            Outgoing(message, parts.outbox.add(message, direct))
-        }
+    public suspend fun send(content: OutgoingContent, replyToSeq: Long? = null, mentions: List<String> = emptyList()): Outgoing = onLoop {
+        val me = parts.sync.me
+        val nowMs = parts.clock.nowMs()
+        val message = Message(
+            sessionId = sessionId,
+            seq = 0,
+            messageId = uuidv7(nowMs),
+            senderId = me?.userId.orEmpty(),
+            senderDeviceId = me?.deviceId.orEmpty(),
+            type = when (content) {
+                is TextContent -> MessageType.TEXT
+                is AttachmentContent -> MessageType.ATTACHMENT
+                is CustomContent -> MessageType.CUSTOM
+            },
+            content = content,
+            isDeleted = false,
+            createdAt = Instant.fromEpochMilliseconds(nowMs),
+            replyToSeq = replyToSeq,
+            mentions = mentions.toList(),
+            status = MessageStatus.PENDING,
+        )
+        typingTold = null
+        val direct = peer ?: info.value?.takeIf { it.kind == SessionKind.DIRECT }?.peerUserId
+        Outgoing(message, parts.outbox.add(message, direct))
+    }
 
     /** Sends a failed message again, under the same id. Returns false if there is no such failed message. */
     public suspend fun retry(messageId: String): Boolean = onLoop { parts.outbox.retry(messageId) }

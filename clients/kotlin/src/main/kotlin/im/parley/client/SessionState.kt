@@ -11,13 +11,7 @@ internal class Dirt(var dropMessages: Boolean = false) {
 }
 
 /** Everything the client knows of one session. Not for users: they see [Session]. */
-internal class SessionState(
-    val id: String,
-    private val windowSize: Int,
-    scope: CoroutineScope,
-    clock: Clock,
-    private val me: () -> String,
-) {
+internal class SessionState(val id: String, private val windowSize: Int, scope: CoroutineScope, clock: Clock, private val me: () -> String) {
     val info = MutableStateFlow<SessionInfo?>(null)
     val messages = MutableStateFlow<List<Message>>(emptyList())
     val members = MutableStateFlow<List<Member>>(emptyList())
@@ -56,6 +50,9 @@ internal class SessionState(
     val deletedSeqs = HashSet<Long>()
     var dirt = Dirt()
 
+    /** How far others have read, as told since the members were loaded last; a list that is on its way may be older. */
+    private val readBy = HashMap<String, Long>()
+
     /** Members are wanted, and kept up to date. */
     var membersLoaded = false
 
@@ -83,8 +80,24 @@ internal class SessionState(
         window.put(m)
         dirt.put += m
         follow(m)
+        if (m.isCountable) readTo(m.senderId, m.seq) // who sends has read
         if (m.senderId != me()) typing.stopped(m.senderId)
         return MessageEvent(m)
+    }
+
+    /** Takes how far a member has read; it never moves back. */
+    fun readTo(userId: String, seq: Long) {
+        if (!membersLoaded || (readBy[userId] ?: 0) >= seq) return
+        readBy[userId] = seq
+        members.value = members.value.map { if (it.userId == userId) it.copy(readSeq = maxOf(it.readSeq, seq)) else it }
+    }
+
+    /** Takes the members as the server lists them; what was told of their reading meanwhile stays. */
+    fun listMembers(all: List<Member>) {
+        val known = all.map { it.copy(readSeq = maxOf(it.readSeq, readBy[it.userId] ?: 0)) }
+        readBy.clear()
+        known.associateTo(readBy) { it.userId to it.readSeq }
+        members.value = known
     }
 
     /** Opens the log after a seq. */
@@ -158,6 +171,7 @@ internal class SessionState(
         lastKnown = null
         readSeqs.clear()
         deletedSeqs.clear()
+        readBy.clear()
         dirt = Dirt(dropMessages = true)
     }
 
@@ -205,8 +219,7 @@ internal class SessionState(
     }
 
     /** What a store keeps. */
-    fun stored(): StoredSession =
-        StoredSession(id, info.value, order.shown, storedBase, counted, readSeqs.toList(), deletedSeqs.toList(), untoldRead)
+    fun stored(): StoredSession = StoredSession(id, info.value, order.shown, storedBase, counted, readSeqs.toList(), deletedSeqs.toList(), untoldRead)
 
     /** Takes what a store kept. */
     fun restore(stored: StoredSession, kept: List<Message>) {

@@ -20,6 +20,7 @@ import kotlinx.coroutines.launch
 import java.util.concurrent.ConcurrentHashMap
 import im.parley.v1.Message as PbMessage
 import im.parley.v1.Presence as PbPresence
+import im.parley.v1.ReadPositionEvent as PbReadPositionEvent
 import im.parley.v1.Session as PbSession
 import im.parley.v1.SignalEvent as PbSignalEvent
 import im.parley.v1.StateEvent as PbStateEvent
@@ -95,8 +96,7 @@ internal class Sync(
     private var running: CoroutineScope? = null
 
     /** The state of a session, made if it is new. May be called from anywhere. */
-    fun session(id: String): SessionState =
-        sessions.getOrPut(id) { SessionState(id, limits.windowSize, scope, clock) { me?.userId.orEmpty() } }
+    fun session(id: String): SessionState = sessions.getOrPut(id) { SessionState(id, limits.windowSize, scope, clock) { me?.userId.orEmpty() } }
 
     // ---- Before and between streams
 
@@ -196,6 +196,7 @@ internal class Sync(
                 onPeople()
             }
             Event.KindCase.PRESENCE -> onPresence(event.presence.presence)
+            Event.KindCase.READ_POSITION -> readBy(event.readPosition)
             Event.KindCase.SIGNAL -> signalled(event.signal)
             Event.KindCase.RESYNC -> resync(event.resync)
             Event.KindCase.CAUGHT_UP -> {
@@ -231,6 +232,8 @@ internal class Sync(
         caughtUp = true
         fresh = false
         for (s in sessions.values) {
+            // How far others have read is told live only.
+            if (s.membersLoaded && s.snapshot?.isMember == true) running?.launch { attempt { loadMembers(s) } }
             if (s.order.isOpen || s.snapshot?.isMember == false) continue
             if (s.floor == null) stale(s.id)
             openAtFloor(s)
@@ -294,6 +297,11 @@ internal class Sync(
         if (e.reload) running?.launch { if (!attempt { reloadStates(s) }) stale(s.id) }
         touch(s)
         bus.publish(StateEvent(s.id, e.readSeq, e.unread))
+    }
+
+    private fun readBy(e: PbReadPositionEvent) {
+        session(e.sessionId).readTo(e.userId, e.readSeq)
+        bus.publish(ReadEvent(e.sessionId, e.userId, e.readSeq))
     }
 
     private fun signalled(e: PbSignalEvent) {
@@ -441,6 +449,7 @@ internal class Sync(
     /** Loads a session's members, all of them; they are kept up to date from then on. */
     suspend fun loadMembers(s: SessionState): List<Member> {
         s.membersLoaded = true
+        val began = s.life
         val all = buildList {
             var token = ""
             do {
@@ -454,8 +463,8 @@ internal class Sync(
                 token = page.nextPageToken
             } while (token.isNotEmpty())
         }
-        s.members.value = all
-        return all
+        if (s.life == began) s.listMembers(all)
+        return s.members.value
     }
 
     // ---- Telling the server

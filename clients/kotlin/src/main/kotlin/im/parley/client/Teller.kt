@@ -18,11 +18,7 @@ private const val AGAIN_MS = 2000L
  * @param delayMs how long positions are gathered
  * @param send tells positions, by session id
  */
-internal class Teller(
-    private val scope: CoroutineScope,
-    private val delayMs: Long,
-    private val send: suspend (Map<String, Long>) -> Unit,
-) {
+internal class Teller(private val scope: CoroutineScope, private val delayMs: Long, private val send: suspend (Map<String, Long>) -> Unit) {
     private val due = LinkedHashMap<String, Long>()
     private val told = HashMap<String, Long>()
     private var timer: Job? = null

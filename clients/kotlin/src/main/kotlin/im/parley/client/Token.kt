@@ -50,11 +50,10 @@ internal class Credential(
     private suspend fun ask(): String {
         val given = try {
             withContext(blocking) { provider.token() }
-        } catch (e: CancellationException) {
-            throw e
         } catch (e: ParleyException) {
             throw e
         } catch (e: Exception) {
+            currentCoroutineContext().ensureActive() // else it is the provider's own, such as a timeout
             throw ParleyException(ErrorReason.NO_TOKEN, "the token provider failed", cause = e)
         }
         if (given.isEmpty()) throw ParleyException(ErrorReason.NO_TOKEN, "the token provider gave no token")

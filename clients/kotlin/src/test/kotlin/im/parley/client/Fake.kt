@@ -16,10 +16,12 @@ import im.parley.v1.ErrorDetail
 import im.parley.v1.Event
 import im.parley.v1.GetSessionResponse
 import im.parley.v1.Heartbeat
+import im.parley.v1.ListMembersResponse
 import im.parley.v1.ListMessagesRequest
 import im.parley.v1.ListMessagesResponse
 import im.parley.v1.ListSessionsResponse
 import im.parley.v1.MarkReadResponse
+import im.parley.v1.Member
 import im.parley.v1.Membership
 import im.parley.v1.Opened
 import im.parley.v1.SendMessageRequest
@@ -51,19 +53,25 @@ fun tokenFor(user: String, device: String, more: String = ""): String {
 
 fun refusal(reason: PbReason, code: Code = Code.UNAVAILABLE): ConnectException {
     val detail = ErrorDetail.newBuilder().setReason(reason).build().toByteArray().toByteString()
-    return ConnectException(code, reason.name).withErrorDetails(LiteStrategy.errorDetailParser(), listOf(ConnectErrorDetail("parley.v1.ErrorDetail", detail)))
+    return ConnectException(
+        code,
+        reason.name,
+    ).withErrorDetails(LiteStrategy.errorDetailParser(), listOf(ConnectErrorDetail("parley.v1.ErrorDetail", detail)))
 }
 
 fun presenceOf(user: String): PbPresence = PbPresence.newBuilder().setUserId(user).setIsOnline(true).build()
 
 /** A server in memory that holds one group, whose streams a test drives by hand. */
-class Fake : ProtocolClientInterface {
+internal class Fake : ProtocolClientInterface {
     val log = ArrayList<PbMessage>()
     val streams = ArrayList<FakeStream>()
     val acks = ArrayList<AckRequest>()
     val sends = ArrayList<SendMessageRequest>()
     val tokens = ArrayList<String>()
     var epoch = "e1"
+
+    /** Called before each call that is no stream, with its name; may wait. */
+    var beforeCall: suspend (String) -> Unit = {}
 
     /** Called before each send; may throw, before or after it is committed. */
     var beforeSend: (SendMessageRequest) -> Unit = {}
@@ -74,11 +82,14 @@ class Fake : ProtocolClientInterface {
 
     val stream: FakeStream get() = streams.last()
 
-    internal fun services() = Services.of(this)
+    fun services() = Services.of(this)
 
     /** Who may be seen, and is online. */
     val online = HashSet<String>()
     val watched = ArrayList<List<String>>()
+
+    /** The group's members beside alice, and how far the server says that they have read. */
+    val members = LinkedHashMap<String, Long>()
 
     fun add(sender: String, body: String, id: String = "m${log.size + 1}"): PbMessage {
         val m = PbMessage.newBuilder().setSessionId(GROUP).setSeq(log.size + 1L).setMessageId(id).setSenderId(sender)
@@ -106,6 +117,7 @@ class Fake : ProtocolClientInterface {
         methodSpec: MethodSpec<Input, Output>,
     ): ResponseMessage<Output> {
         tokens += headers.getValue("Authorization").first()
+        beforeCall(methodSpec.path.substringAfterLast('/'))
         return try {
             val response: Any = when (methodSpec.path.substringAfterLast('/')) {
                 "ListSessions" -> ListSessionsResponse.newBuilder().addSessions(session()).build()
@@ -115,6 +127,10 @@ class Fake : ProtocolClientInterface {
                 "WatchPresence" -> {
                     val ids = (request as WatchPresenceRequest).userIdsList.toList().also { watched += it }
                     WatchPresenceResponse.newBuilder().addAllPresences(ids.filter { it in online }.map(::presenceOf)).build()
+                }
+                "ListMembers" -> {
+                    val all = members.map { (user, read) -> Member.newBuilder().setUserId(user).setReadSeq(read).build() }
+                    ListMembersResponse.newBuilder().addAllMembers(all).build()
                 }
                 "MarkRead" -> MarkReadResponse.getDefaultInstance()
                 "ListMessages" -> {

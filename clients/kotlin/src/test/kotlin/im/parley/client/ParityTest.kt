@@ -52,6 +52,17 @@ class ParityTest {
     }
 
     @Test
+    fun `events are the same`() {
+        val union = File(typescript, "model.ts").readText().substringAfter("export type ClientEvent =").substringBefore(";\n\n")
+        val types = Regex("type: \"([a-zA-Z]+)\"").findAll(union).map { it.groupValues[1] }.toSet()
+        assertTrue(types.size > 10, "$types")
+        for (type in types) {
+            val name = type.replaceFirstChar(Char::uppercase)
+            assertTrue(ClientEvent::class.java.isAssignableFrom(Class.forName("im.parley.client.${name}Event")), name)
+        }
+    }
+
+    @Test
     fun `errors have the same reasons`() {
         val reasons = File(typescript, "errors.ts").readText().substringAfter("export type ErrorReason =").substringBefore(";")
         val named = Regex("\"([A-Z_]+)\"").findAll(reasons).map { it.groupValues[1] }.toSet()

@@ -93,7 +93,8 @@ class PartsTest {
             SessionChangeContent(title = "t"),
         )
         val messages = contents.mapIndexed { i, c -> message(i + 1L, c) }
-        val waiting = StoredOutgoing(message(0).copy(messageId = "o", status = MessageStatus.FAILED, failure = Failure(ErrorReason.MUTED, "no")), "bob", 7)
+        val waiting =
+            StoredOutgoing(message(0).copy(messageId = "o", status = MessageStatus.FAILED, failure = Failure(ErrorReason.MUTED, "no")), "bob", 7)
         store.write(StoreChange(device = device, sessions = listOf(session), messages = messages, outbox = listOf(waiting)))
         val whole = file.length()
         store.write(StoreChange(erase = listOf(StoredPosition(GROUP, 1)), trim = listOf(StoredPosition(GROUP, 0))))

@@ -2,9 +2,11 @@ package im.parley.client
 
 import com.connectrpc.Code
 import im.parley.v1.Event
+import im.parley.v1.ReadPositionEvent
 import kotlinx.coroutines.ExperimentalCoroutinesApi
 import kotlinx.coroutines.async
 import kotlinx.coroutines.delay
+import kotlinx.coroutines.launch
 import kotlinx.coroutines.test.StandardTestDispatcher
 import kotlinx.coroutines.test.TestScope
 import kotlinx.coroutines.test.advanceTimeBy
@@ -37,6 +39,9 @@ class PeopleTest {
 
     private fun says(user: String, online: Boolean): Event =
         Event.newBuilder().setPresence(PbPresenceEvent.newBuilder().setPresence(presenceOf(user).toBuilder().setIsOnline(online))).build()
+
+    private fun reads(user: String, to: Long): Event =
+        Event.newBuilder().setReadPosition(ReadPositionEvent.newBuilder().setSessionId(GROUP).setUserId(user).setReadSeq(to)).build()
 
     @Test
     fun `who is online is asked once for many, follows the stream, and is asked again on the next stream`() = runTest {
@@ -79,6 +84,41 @@ class PeopleTest {
         fake.stream.say(says("bob", true))
         advanceTimeBy(20_000)
         assertEquals(2, fake.watched.size)
+    }
+
+    @Test
+    fun `how far others have read is shown as the stream tells it, and never moves back`() = runTest {
+        fake.members += listOf("bob" to 0L, "carol" to 0L)
+        repeat(5) { fake.add("alice", "m$it") }
+        val client = live()
+        val seen = ArrayList<Pair<String, Long>>()
+        backgroundScope.launch { client.events.collect { if (it is ReadEvent) seen += it.userId to it.readSeq } }
+        runCurrent()
+        val session = client.session(GROUP)
+        fun readBy(user: String) = session.members.value.firstOrNull { it.userId == user }?.readSeq
+        fake.stream.say(reads("bob", 2)) // nobody has asked for members yet: an event, and nothing else
+        runCurrent()
+        assertEquals(emptyList(), session.members.value)
+        session.loadMembers()
+        assertEquals(0, readBy("bob"))
+        fake.stream.say(reads("bob", 4), reads("bob", 3))
+        runCurrent()
+        assertEquals(4, readBy("bob"))
+        assertEquals(0, readBy("carol"))
+        // A list that was asked for before is older than what was told.
+        assertEquals(4, session.loadMembers().first { it.userId == "bob" }.readSeq)
+        // Who sends has read, and no event says so.
+        fake.stream.say(listOf(fake.add("carol", "all read")))
+        runCurrent()
+        assertEquals(6, readBy("carol"))
+        assertEquals(listOf("bob" to 2L, "bob" to 4L, "bob" to 3L), seen)
+        // What was told to nobody while the stream was away is learnt from the list.
+        fake.members["bob"] = 6
+        fake.stream.end(refusal(PbReason.ERROR_REASON_SHUTTING_DOWN, Code.UNAVAILABLE))
+        advanceTimeBy(101)
+        fake.stream.open()
+        runCurrent()
+        assertEquals(6, readBy("bob"))
     }
 
     @Test

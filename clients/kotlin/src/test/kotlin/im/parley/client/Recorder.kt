@@ -1,8 +1,8 @@
 package im.parley.client
 
 import kotlinx.coroutines.flow.collect
-import java.util.concurrent.CopyOnWriteArrayList
 import java.util.concurrent.ConcurrentHashMap
+import java.util.concurrent.CopyOnWriteArrayList
 
 /** Records events and judges the promise: of each session every seq once, in order, without a hole. */
 class Recorder {

@@ -16,7 +16,7 @@ import im.parley.client.SkippedEvent
 import im.parley.client.TextContent
 
 /** All that a device shows of itself and of one session, in the words of the contract. */
-internal fun look(client: ParleyClient, recorder: Recorder, session: Session): Map<String, Any?> {
+internal fun look(client: ParleyClient, recorder: Recorder, session: Session, watched: List<String>): Map<String, Any?> {
     val id = session.sessionId
     val connection = client.connection.value
     return mapOf(
@@ -27,7 +27,9 @@ internal fun look(client: ParleyClient, recorder: Recorder, session: Session): M
         },
         "reason" to connection.error?.reason?.name.orEmpty(),
         "problems" to recorder.problems.toList(),
-        "resets" to recorder.events.filterIsInstance<ResetEvent>().filter { it.sessionId == null || it.sessionId == id }.map { camel(it.reason.name) },
+        "resets" to recorder.events.filterIsInstance<ResetEvent>().filter {
+            it.sessionId == null || it.sessionId == id
+        }.map { camel(it.reason.name) },
         "shown" to recorder.messages(id).map(::entry),
         "skipped" to recorder.events.filterIsInstance<SkippedEvent>().filter { it.sessionId == id }.map { "${it.fromSeq}-${it.toSeq}" },
         "listed" to session.messages.value.map(::entry),
@@ -47,12 +49,14 @@ internal fun look(client: ParleyClient, recorder: Recorder, session: Session): M
         },
         "typing" to session.typing.value,
         "members" to session.members.value.map { "${it.userId} ${it.role.name.lowercase()}" }.sorted(),
+        "reading" to session.members.value.map { "${it.userId} ${it.readSeq}" }.sorted(),
+        "online" to watched.filter { client.presence(it).value?.isOnline == true }.sorted(),
         "sessions" to client.sessions.value.map { it.sessionId },
         "unread" to client.unread.value,
     )
 }
 
-private fun entry(m: Message): String {
+internal fun entry(m: Message): String {
     val seq = if (m.seq > 0) "${m.seq}" else "-"
     val reply = m.replyToSeq?.let { " (re $it)" }.orEmpty()
     val status = when (m.status) {

@@ -25,6 +25,8 @@ internal class Worked(private val stores: File) {
     private var scope = CoroutineScope(Dispatchers.Default)
     private var recorder = Recorder()
     private var opened: ParleyClient? = null
+    private var watched: List<String> = emptyList()
+    private var store: File? = null
     private val client: ParleyClient get() = opened ?: error("the device is not open")
 
     /** Does what a call says; the answer consists of maps, lists, texts, numbers and flags. */
@@ -40,7 +42,11 @@ internal class Worked(private val stores: File) {
         "relations" -> client.relations(RelationKind.valueOf(upper(with.text("kind")))).map { it.userId }.sorted()
         "block" -> done { client.block(with.text("user")) }
         "unblock" -> done { client.unblock(with.text("user")) }
-        "watchPresence" -> done { client.watchPresence(with.texts("users")) }
+        "watchPresence" -> done {
+            watched = with.texts("users")
+            client.watchPresence(watched)
+        }
+        "stored" -> done { client.stored() }
         "presence" -> client.presence(with.text("user")).value?.isOnline
         else -> on(client.session(with.text("session")), what, with)
     }
@@ -66,19 +72,22 @@ internal class Worked(private val stores: File) {
         "update" -> done { session.update(settings(with)) }
         "updateOwn" ->
             done { session.updateOwn(OwnSettings(with.flagOrNull("isPinned"), with.flagOrNull("isArchived"), with.flagOrNull("notificationsMuted"))) }
-        "look" -> look(client, recorder, session)
+        "look" -> look(client, recorder, session, watched)
+        "kept" -> kept(session)
         else -> error("no such call: $what")
     }
 
     private fun open(with: Args): Any? {
         scope = CoroutineScope(Dispatchers.Default)
         recorder = Recorder()
+        watched = emptyList()
+        store = with.textOrNull("store")?.let { File(stores, it) }
         val tokens = ArrayDeque(with.texts("tokens"))
         val made = ParleyClient(
             ClientOptions(
                 baseUrl = with.text("baseUrl"),
                 token = { if (tokens.size > 1) tokens.removeFirst() else tokens.first() },
-                store = with.textOrNull("store")?.let { FileStore(File(stores, it)) },
+                store = store?.let { FileStore(it) },
                 reconnect = fullJitter(20.milliseconds, 400.milliseconds),
                 protocol = if (with.flagOrNull("grpc") == true) Protocol.GRPC else Protocol.CONNECT,
                 maxBacklog = with.numberOrNull("maxBacklog")?.toInt() ?: 0,
@@ -91,6 +100,21 @@ internal class Worked(private val stores: File) {
         made.start()
         opened = made
         return null
+    }
+
+    // What the store has of a session, read from a copy as a new client would.
+    private suspend fun kept(session: Session): List<String> {
+        val copy = File.createTempFile("kept", null, stores)
+        try {
+            store?.copyTo(copy, overwrite = true) ?: error("the device has no store")
+            val reader = FileStore(copy)
+            val state = reader.load(100)
+            reader.close()
+            val log = state.sessions.firstOrNull { it.session.sessionId == session.sessionId }?.messages.orEmpty()
+            return (log + state.outbox.map { it.message }.filter { it.sessionId == session.sessionId }).map(::entry)
+        } finally {
+            copy.delete()
+        }
     }
 
     private suspend fun close() {
