@@ -68,7 +68,7 @@ test("the picture of a busy page: in light and dark, wide and narrow, and access
   await a.getByRole("button", { name: "Details" }).click();
   await a.getByText("owner").waitFor();
   await a.emulateMedia({ colorScheme: "dark" });
-  await a.setViewportSize({ width: 1010, height: 540 });
+  await a.setViewportSize({ width: 1120, height: 600 });
   await accessible(a, "details, dark");
   await picture(a, "chat-dark");
   await a.setViewportSize(phone);
