@@ -398,6 +398,8 @@ test("the inspector shows every event, acks and how long they took", async () =>
   await accessible(page, "the inspector, dark");
   await picture(page, "inspect-dark");
   await page.setViewportSize(phone);
+  // The picture is drawn for the room that there is.
+  await page.waitForFunction(() => (document.querySelector<SVGSVGElement>(".panel svg")?.viewBox.baseVal.width ?? 1000) < innerWidth);
   await fits(page, "the inspector");
   await picture(page, "inspect-phone-dark");
   await page.setViewportSize(desktop);
