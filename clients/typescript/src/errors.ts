@@ -1,5 +1,6 @@
+import type { DescEnumValue } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { ErrorDetailSchema, ErrorReason as Reason, type ErrorDetail } from "../gen/parley/v1/error_reason_pb.js";
+import { ErrorDetailSchema, ErrorReasonSchema, type ErrorDetail, type ErrorReason as Reason } from "../gen/parley/v1/error_reason_pb.js";
 
 /**
  * Why something failed. Most come from the server and mean what its API says; these are the SDK's own:
@@ -142,7 +143,7 @@ export function toParleyError(err: unknown): ParleyError {
 export function fromDetail(detail: ErrorDetail | undefined, message: string, cause?: unknown): ParleyError {
   const metadata = detail?.metadata ?? {};
   const after = Number(metadata["retry_after_ms"]);
-  return new ParleyError(reasonName(detail?.reason ?? Reason.UNSPECIFIED), message, {
+  return new ParleyError(reasonName(detail?.reason ?? 0), message, {
     retryAfterMs: after > 0 ? Math.min(after, maxHintMs) : 0,
     metadata,
     cause,
@@ -152,7 +153,8 @@ export function fromDetail(detail: ErrorDetail | undefined, message: string, cau
 /** No hint is followed for longer than this. */
 const maxHintMs = 60_000;
 
-// A reason that a newer server knows and this SDK does not comes as UNSPECIFIED.
+// A reason that a newer server knows and this SDK does not comes as UNSPECIFIED. The names are the descriptor's: the
+// generated enum has each of them again, and is left out of what a page downloads when nothing uses it.
 function reasonName(reason: Reason): ErrorReason {
-  return (Reason[reason] as ErrorReason | undefined) ?? "UNSPECIFIED";
+  return ((ErrorReasonSchema.value[reason] as DescEnumValue | undefined)?.localName as ErrorReason | undefined) ?? "UNSPECIFIED";
 }

@@ -25,6 +25,7 @@ export interface Connection {
 
 /** A text. */
 export interface TextContent {
+  /** Tells the kinds of content apart. */
   readonly kind: "text";
   /** 1 byte to 16 KiB of UTF-8. */
   readonly body: string;
@@ -32,6 +33,7 @@ export interface TextContent {
 
 /** A reference to something stored elsewhere. Absent numbers are unknown. */
 export interface AttachmentContent {
+  /** Tells the kinds of content apart. */
   readonly kind: "attachment";
   /** Where it is, an absolute URI. */
   readonly url: string;
@@ -53,6 +55,7 @@ export interface AttachmentContent {
 
 /** A body of the app's own, opaque to Parley. */
 export interface CustomContent {
+  /** Tells the kinds of content apart. */
   readonly kind: "custom";
   /** Names the type, for example "shop.example/order". */
   readonly typeUrl: string;
@@ -62,6 +65,7 @@ export interface CustomContent {
 
 /** Log event: an earlier message was recalled. */
 export interface RecallContent {
+  /** Tells the kinds of content apart. */
   readonly kind: "recall";
   /** The seq of the recalled message. */
   readonly seq: number;
@@ -72,6 +76,7 @@ export type MemberRole = "member" | "admin" | "owner";
 
 /** Log event: members came, went or changed. */
 export interface MemberChangeContent {
+  /** Tells the kinds of content apart. */
   readonly kind: "memberChange";
   /** What happened. */
   readonly change: "created" | "added" | "removed" | "left" | "roleChanged" | "muted" | "unmuted" | "unknown";
@@ -83,6 +88,7 @@ export interface MemberChangeContent {
 
 /** Log event: settings of the session changed. Only what changed is set. */
 export interface SessionChangeContent {
+  /** Tells the kinds of content apart. */
   readonly kind: "sessionChange";
   /** The new title. */
   readonly title?: string;
@@ -262,6 +268,18 @@ export interface OwnSettings {
 /**
  * One thing that happened. `message` events are the log: for each session every seq once, in order, without a hole but
  * for what a `skipped` event names. After `reset` a session (or, without a sessionId, every one) begins anew.
+ *
+ * - `message`: an entry of a log.
+ * - `skipped`: the seqs from `fromSeq` to `toSeq`, both included, are left out.
+ * - `reset`: what was shown of the session is void, and why.
+ * - `session`: a session is new to the user, or is not what it was.
+ * - `state`: the user has read further, on whichever device, or marked it as unread.
+ * - `read`: another member has read up to `readSeq`.
+ * - `relation`: a friend, a request or a block changed.
+ * - `presence`: somebody who is watched came or went.
+ * - `typing`: somebody began or ended typing.
+ * - `signal`: an app's own signal, which is stored nowhere.
+ * - `caughtUp`: the backlog is through; `unread` is over all sessions.
  */
 export type ClientEvent =
   | { readonly type: "message"; readonly message: Message }

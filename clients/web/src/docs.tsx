@@ -70,7 +70,7 @@ function Op({ doc, entry, token }: { doc: Document; entry: Entry; token: string 
   const answer = op.responses["200"];
   return (
     <details id={op.operationId} class="op" open={open} onToggle={(e) => setOpen(e.currentTarget.open)}>
-      <summary><span class={`method m-${method.toLowerCase()}`}>{method}</span> <code>{path}</code></summary>
+      <summary><span class={`method m-${method.toLowerCase()}`}>{method}</span> <code>{path}</code> <span class="op-name">{op.operationId.split("_")[1]}</span></summary>
       <div class="op-body">
         <p>{op.summary}</p>
         {op.description && <p>{op.description}</p>}

@@ -8,7 +8,7 @@ import { useObservable, useTick } from "./observe.js";
 import { ErrorText, explain } from "./parts.js";
 import { SignIn } from "./signin.js";
 import { applyTheme } from "./theme.js";
-import { bounds, histogram, quantile, Wire, type Line } from "./wire.js";
+import { bounds, histogram, kinds, quantile, Wire, type Line } from "./wire.js";
 
 const page = "inspect";
 /** How much of the past the picture shows, in milliseconds. */
@@ -34,11 +34,19 @@ function Inspector({ login, onLeave }: { login: Login; onLeave: () => void }): J
     maxBacklog: 200,
   }), []);
   useEffect(() => {
+    wire.connection(client.connection.value.state);
+    const end = client.connection.subscribe(({ state }) => wire.connection(state));
     client.start();
-    return () => void client.stop();
+    return () => {
+      end();
+      void client.stop();
+    };
   }, []);
   const connection = useObservable(client.connection);
   const sessions = useObservable(client.sessions);
+  useEffect(() => { // presence is told of whom one asks for
+    client.watchPresence(sessions.filter((s) => s.kind === "direct").map((s) => s.peerUserId).slice(0, 200));
+  }, [sessions]);
   const me = useObservable(client.me);
   const [paused, setPaused] = useState(false);
   const [frozen, setFrozen] = useState<{ at: number; lines: Line[] }>();
@@ -70,7 +78,7 @@ function Inspector({ login, onLeave }: { login: Login; onLeave: () => void }): J
           <Figure name="Commit to here, p50 / p99" value={spread(wire.delivery)} />
           <Figure name="Calls, p50 / p99" value={spread(wire.calls)} />
         </dl>
-        <Timeline lines={recent} now={now} sessions={sessions} />
+        <Timeline lines={recent} now={now} sessions={sessions} states={wire.states} />
         <div class="charts">
           <Histogram title="From commit to here" note="by the server's clock and this one's" values={wire.delivery} />
           <Histogram title="Calls, there and back" note="acks, reads, lists" values={wire.calls} />
@@ -95,15 +103,23 @@ function nameOf(sessionId: string | undefined, sessions: readonly SessionInfo[])
   return info ? titleOf(info) : sessionId.slice(0, 8);
 }
 
-/** Lanes over the last minute: the stream itself, each session, the calls. */
-function Timeline({ lines, now, sessions }: { lines: readonly Line[]; now: number; sessions: readonly SessionInfo[] }): JSX.Element {
+/** Lanes over the last minute: the stream itself on what the connection was, each session, the calls. */
+function Timeline({ lines, now, sessions, states }: {
+  lines: readonly Line[];
+  now: number;
+  sessions: readonly SessionInfo[];
+  states: Wire["states"];
+}): JSX.Element {
   const active = [...new Set(lines.filter((l) => l.way === "down" && l.sessionId).map((l) => l.sessionId as string))].slice(-maxLanes);
   const lanes = ["stream", ...active, "calls"];
   const laneOf = (l: Line): number => {
     if (l.way === "up") return lanes.length - 1;
     return Math.max(0, l.sessionId ? lanes.indexOf(l.sessionId) : 0);
   };
-  const [left, width, high] = [130, 1000, 30];
+  // As wide as there is room, so that letters keep their size on a phone; the page is rendered twice a second anyway.
+  const width = Math.min(1000, Math.max(300, document.documentElement.clientWidth - 66));
+  const narrow = width < 600;
+  const [left, high] = [narrow ? 80 : 130, 30];
   const x = (at: number): number => left + (width - left - 12) * (1 - (now - at) / spanMs);
   const height = lanes.length * high + 24;
   return (
@@ -113,10 +129,16 @@ function Timeline({ lines, now, sessions }: { lines: readonly Line[]; now: numbe
         {lanes.map((lane, i) => (
           <g key={lane}>
             <line class="lane" x1={left} x2={width} y1={i * high + high / 2 + 4} y2={i * high + high / 2 + 4} />
-            <text x={0} y={i * high + high / 2 + 8}>{(i === 0 || i === lanes.length - 1 ? lane : nameOf(lane, sessions)).slice(0, 16)}</text>
+            <text x={0} y={i * high + high / 2 + 8}>{(i === 0 || i === lanes.length - 1 ? lane : nameOf(lane, sessions)).slice(0, narrow ? 9 : 16)}</text>
           </g>
         ))}
-        {[0, 15, 30, 45, 60].map((s) => <text key={s} class="tick" x={x(now - s * 1000)} y={height - 4} text-anchor="middle">{s === 0 ? "now" : `−${s} s`}</text>)}
+        {states.map(({ at, state }, i) => {
+          const [from, to] = [Math.max(at, now - spanMs), Math.min(states[i + 1]?.at ?? now, now)];
+          return to > from && (
+            <line key={at} class={`was-${state}`} x1={x(from)} x2={x(to)} y1={high / 2 + 4} y2={high / 2 + 4}><title>{state}</title></line>
+          );
+        })}
+        {(narrow ? [0, 20, 40] : [0, 15, 30, 45, 60]).map((s) => <text key={s} class="tick" x={x(now - s * 1000)} y={height - 4} text-anchor="middle">{s === 0 ? "now" : `−${s} s`}</text>)}
         {lines.map((l) => {
           const [cx, cy] = [x(l.at), laneOf(l) * high + high / 2 + 4];
           return l.way === "up"
@@ -125,8 +147,10 @@ function Timeline({ lines, now, sessions }: { lines: readonly Line[]; now: numbe
         })}
       </svg>
       <ul class="legend">
-        {["message", "state", "readPosition", "signal", "presence", "session", "heartbeat", "opened", "caughtUp"].map((k) => <li key={k}><span class={`swatch k-${k}`} />{k}</li>)}
+        {kinds.map((k) => <li key={k}><span class={`swatch k-${k}`} />{k}</li>)}
+        <li><span class="swatch k-end" />resync, end, failure</li>
         <li><span class="swatch k-ack" />ack</li><li><span class="swatch k-call" />other call</li>
+        {["live", "connecting", "offline"].map((s) => <li key={s}><span class={`swatch band was-${s}`} />{s}</li>)}
       </ul>
     </figure>
   );
@@ -156,7 +180,7 @@ function Histogram({ title, note, values }: { title: string; note: string; value
 function Cursors({ wire, sessions }: { wire: Wire; sessions: readonly SessionInfo[] }): JSX.Element {
   const shown = sessions.slice(0, maxLanes);
   return (
-    <section class="panel" aria-label="Cursors">
+    <section class="panel cursors" aria-label="Cursors">
       <h2>Cursors</h2>
       <table>
         <thead><tr><th scope="col">Session</th><th scope="col">head</th><th scope="col">seen</th><th scope="col">acked</th><th scope="col">read</th></tr></thead>
@@ -172,6 +196,7 @@ function Cursors({ wire, sessions }: { wire: Wire; sessions: readonly SessionInf
           })}
         </tbody>
       </table>
+      {shown.length === 0 && <p class="hint">No sessions yet: write to this user.</p>}
       {sessions.length > shown.length && <p class="hint">and {sessions.length - shown.length} more</p>}
     </section>
   );
@@ -179,7 +204,7 @@ function Cursors({ wire, sessions }: { wire: Wire; sessions: readonly SessionInf
 
 function Rows({ lines, sessions }: { lines: readonly Line[]; sessions: readonly SessionInfo[] }): JSX.Element {
   const [kind, setKind] = useState("");
-  const kinds = [...new Set(lines.map((l) => l.kind))].sort();
+  const there = [...new Set(lines.map((l) => l.kind))].sort();
   const shown = lines.filter((l) => !kind || l.kind === kind).slice(-maxRows).reverse();
   return (
     <section class="panel" aria-label="Everything">
@@ -188,7 +213,7 @@ function Rows({ lines, sessions }: { lines: readonly Line[]; sessions: readonly 
         <label for="kind">Only</label>
         <select id="kind" value={kind} onChange={(e) => setKind(e.currentTarget.value)}>
           <option value="">all kinds</option>
-          {kinds.map((k) => <option key={k} value={k}>{k}</option>)}
+          {there.map((k) => <option key={k} value={k}>{k}</option>)}
         </select>
       </div>
       <div class="table" tabIndex={0} role="region" aria-label="Events and calls, newest first">
@@ -207,6 +232,7 @@ function Rows({ lines, sessions }: { lines: readonly Line[]; sessions: readonly 
             ))}
           </tbody>
         </table>
+        {shown.length === 0 && <p class="hint center">Nothing yet.</p>}
       </div>
     </section>
   );

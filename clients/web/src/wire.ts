@@ -1,9 +1,13 @@
 // What goes over the wire, noted as it passes: for the inspector.
 import type { Interceptor } from "@connectrpc/connect";
+import type { StateEvent } from "../../typescript/gen/parley/v1/event_pb.js";
 import type { AckRequest, SubscribeRequest, SubscribeResponse } from "../../typescript/gen/parley/v1/sync_service_pb.js";
+import { toRelation, toResetReason } from "../../typescript/src/convert.js";
 
 /** How many lines are kept. */
 const maxLines = 2000;
+/** How many changes of the connection's state are kept. */
+const maxStates = 200;
 /** How many latencies are kept for each histogram. */
 const maxLatencies = 5000;
 
@@ -28,6 +32,9 @@ export interface Positions {
   acked: number;
 }
 
+/** Events of a stream that are nothing to worry about, as they are called on the wire: all but resync. */
+export const kinds = ["message", "state", "readPosition", "session", "relation", "signal", "presence", "skipped", "heartbeat", "opened", "caughtUp"];
+
 type Kind = SubscribeResponse["events"][number]["kind"];
 
 /** Notes all calls and events of one client, within bounds. */
@@ -38,6 +45,8 @@ export class Wire {
   readonly delivery: number[] = [];
   /** Milliseconds from call to answer. */
   readonly calls: number[] = [];
+  /** Since when the connection was what. */
+  states: Array<{ readonly at: number; readonly state: string }> = [];
   events = 0;
   streams = 0;
   #n = 0;
@@ -59,6 +68,12 @@ export class Wire {
     const answer = await next({ ...req, message: this.#asked(req.message) as never });
     return answer.stream ? { ...answer, message: this.#tap(answer.message) as never } : answer;
   };
+
+  /** Notes what the connection is from now on. */
+  connection(state: string): void {
+    if (this.states.at(-1)?.state === state) return;
+    this.states = [...this.states.slice(1 - maxStates), { at: Date.now(), state }];
+  }
 
   clear(): void {
     this.lines = [];
@@ -104,7 +119,7 @@ export class Wire {
         return note(`from ${m.senderId}${m.content?.kind.case ? `, ${m.content.kind.case}` : ""}`, { sessionId: m.sessionId, seq, ...(live && { ms: Math.max(ms, 0) }) });
       }
       case "state":
-        return note(`read to ${kind.value.readSeq}, ${kind.value.unread} unread`, { sessionId: kind.value.sessionId, seq: Number(kind.value.readSeq) });
+        return note(stateOf(kind.value), { sessionId: kind.value.sessionId, seq: Number(kind.value.readSeq) });
       case "session":
         return note(kind.value.session?.title || kind.value.session?.peerUserId || "", kind.value.session ? { sessionId: kind.value.session.sessionId } : {});
       case "signal":
@@ -120,9 +135,9 @@ export class Wire {
       case "caughtUp":
         return note(`${kind.value.unreadTotal} unread in all`);
       case "resync":
-        return note(`epoch ${kind.value.epoch}`, kind.value.sessionId ? { sessionId: kind.value.sessionId } : {});
+        return note(`${toResetReason(kind.value.reason)}, epoch ${kind.value.epoch}`, kind.value.sessionId ? { sessionId: kind.value.sessionId } : {});
       case "relation":
-        return note(kind.value.relation?.userId ?? "");
+        return note(kind.value.relation ? `${kind.value.relation.userId}: ${toRelation(kind.value.relation).kind}` : "");
       default:
         return note("");
     }
@@ -151,6 +166,15 @@ export class Wire {
     this.lines.push({ n: ++this.#n, at: Date.now(), ...line });
     if (this.lines.length > maxLines * 1.25) this.lines = this.lines.slice(-maxLines);
   }
+}
+
+function stateOf(e: StateEvent): string {
+  const parts = [`read to ${e.readSeq}`, `${e.unread} unread`];
+  if (e.markedUnread) parts.push("marked unread");
+  if (e.readSeqs.length > 0) parts.push(`${e.readSeqs.length} read out of order`);
+  if (e.deletedSeqs.length > 0) parts.push(`${e.deletedSeqs.length} deleted for the user`);
+  if (e.deletedToSeq > 0n) parts.push(`deleted to ${e.deletedToSeq}`);
+  return parts.join(", ");
 }
 
 function keep(list: number[], value: number): void {

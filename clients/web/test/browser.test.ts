@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { accessible, desktop, entry, phone, picture, say, World, write } from "./tabs.js";
+import { accessible, desktop, entry, fits, phone, picture, say, World, write } from "./tabs.js";
 
 const world = new World();
 
@@ -68,11 +68,12 @@ test("the picture of a busy page: in light and dark, wide and narrow, and access
   await a.getByRole("button", { name: "Details" }).click();
   await a.getByText("owner").waitFor();
   await a.emulateMedia({ colorScheme: "dark" });
-  await a.setViewportSize({ width: 1010, height: 540 });
+  await a.setViewportSize({ width: 1120, height: 600 });
   await accessible(a, "details, dark");
   await picture(a, "chat-dark");
   await a.setViewportSize(phone);
   await accessible(a, "details on a phone");
+  await picture(a, "details-phone-dark");
   await a.getByRole("button", { name: "Close details" }).click();
   await accessible(a, "a conversation on a phone");
   await picture(a, "chat-phone-dark");
@@ -80,6 +81,53 @@ test("the picture of a busy page: in light and dark, wide and narrow, and access
   await a.emulateMedia({ colorScheme: "light" });
   await accessible(a, "the list on a phone");
   await picture(a, "list-phone");
+  await a.getByRole("button", { name: /Weekend trip/ }).click();
+  await entry(a, "I book it").waitFor();
+  await picture(a, "chat-phone");
+});
+
+test("long names and long words stay inside, on a phone too", async () => {
+  const alice = user("alice");
+  const long = `${"a-name-without-end-".repeat(3)}${++round}`;
+  const token = await world.server.token(long, "1");
+  await world.server.token(alice, "0");
+  const { session } = await world.server.call<{ session: { sessionId: string } }>("SessionService/CreateSession",
+    { group: { title: "Donaudampfschifffahrtsgesellschaftskapitänsmützenfabrikantenverein ".repeat(2).trim().slice(0, 120) }, memberIds: [alice], requestId: crypto.randomUUID() }, token);
+  const post = (target: object, body: string): Promise<unknown> =>
+    world.server.call("MessageService/SendMessage", { ...target, messageId: crypto.randomUUID(), content: { text: { body } } }, token);
+  await post({ sessionId: session.sessionId }, `https://example.org/${"path/".repeat(60)}`);
+  await post({ sessionId: session.sessionId }, "w".repeat(400));
+  await post({ peerUserId: alice }, `many\nlines\nand ${"🐕".repeat(80)}`);
+  const a = await world.chat(alice);
+  for (const size of [desktop, phone]) {
+    await a.setViewportSize(size);
+    if (size === phone) await a.getByRole("button", { name: "Back to conversations" }).click();
+    await a.getByRole("button", { name: /Donau/ }).waitFor();
+    await fits(a, "the list");
+    await a.getByRole("button", { name: /Donau/ }).click();
+    await entry(a, "wwww").waitFor();
+    await fits(a, "the conversation");
+    await a.getByRole("button", { name: "Message actions" }).last().click();
+    await a.getByRole("menu").waitFor();
+    await fits(a, "the menu of a message");
+    await a.keyboard.press("Escape");
+    await a.getByRole("button", { name: "Details" }).click();
+    await a.getByRole("region", { name: "Members" }).getByText(long).first().waitFor();
+    await fits(a, "the details");
+    await a.getByRole("button", { name: "Close details" }).click();
+    if (size === phone) await a.getByRole("button", { name: "Back to conversations" }).click();
+  }
+  await a.getByRole("button", { name: "New conversation" }).first().click();
+  await fits(a, "the dialog of a new conversation");
+  await a.keyboard.press("Escape");
+  await a.getByRole("button", { name: "Menu", exact: true }).click();
+  await fits(a, "the menu");
+  for (const path of ["/docs", "/inspect"]) {
+    const page = await world.tab(path === "/docs" ? path : `${path}#as=${alice}`, { viewport: phone });
+    await (path === "/docs" ? page.locator("details.op").first() : page.getByRole("status").getByText("live")).waitFor();
+    await fits(page, path);
+    await accessible(page, `${path} on a phone`);
+  }
 });
 
 test("signing in: a ready login, a wrong token, and none of it in the address", async () => {
@@ -87,6 +135,11 @@ test("signing in: a ready login, a wrong token, and none of it in the address", 
   await page.getByRole("heading", { name: "Sign in as" }).waitFor();
   await accessible(page, "signing in");
   await picture(page, "sign-in");
+  await page.emulateMedia({ colorScheme: "dark" });
+  await page.setViewportSize(phone);
+  await accessible(page, "signing in on a phone, dark");
+  await picture(page, "sign-in-phone-dark");
+  await page.setViewportSize(desktop);
   await page.getByText("Use a token instead").click();
   await page.getByLabel("Token", { exact: true }).fill("nonsense");
   await page.locator("details").getByRole("button", { name: "Sign in" }).click();
@@ -226,6 +279,8 @@ test("a second device has everything, and can be signed out from the first", asy
   await a.getByText("(this one)").waitFor();
   await accessible(a, "the settings");
   await picture(a, "settings");
+  await a.emulateMedia({ colorScheme: "dark" });
+  await accessible(a, "the settings, dark");
   await a.getByRole("button", { name: /^Sign out web-/ }).click();
   await second.getByText("This device was signed out.").waitFor();
 });
@@ -251,7 +306,16 @@ test("pin, mute, mark as unread, block", async () => {
   await a.getByRole("button", { name: `Unblock ${bob}` }).waitFor();
   await say(a, "to the blocked");
   await entry(a, "to the blocked").getByText("You have blocked this person.").first().waitFor();
-  await a.getByRole("button", { name: `Unblock ${bob}` }).click();
+  // Blocked people are listed, and let go again, in the settings too.
+  await a.getByRole("button", { name: "Menu", exact: true }).click();
+  await a.getByRole("menuitem", { name: "Settings" }).click();
+  const blocked = a.getByRole("dialog").getByRole("region", { name: "Blocked people" });
+  await blocked.getByText(bob, { exact: true }).waitFor();
+  await blocked.getByRole("button", { name: `Unblock ${bob}` }).click();
+  await blocked.getByText("Nobody.").waitFor();
+  await a.keyboard.press("Escape");
+  await a.getByRole("button", { name: "Close details" }).click();
+  await a.getByRole("button", { name: "Details" }).click();
   await a.getByRole("button", { name: `Block ${bob}`, exact: true }).waitFor();
   await a.getByRole("button", { name: "Message actions" }).last().click();
   await a.getByRole("menuitem", { name: "Send again" }).click();
@@ -280,24 +344,65 @@ test("without a network what is written waits, and goes when it is back", async 
   await a.getByText("Reconnecting…").waitFor({ state: "detached" });
 });
 
-test("the inspector shows events, acks and how long they took", async () => {
+test("the inspector shows every event, acks and how long they took", async () => {
   const [alice, bob] = [user("alice"), user("bob")];
-  const token = await world.server.token(bob, "b1");
+  const { server } = world;
+  const token = await server.token(bob, "b1");
+  const other = await server.token(alice, "a2");
   const page = await world.tab(`/inspect#as=${alice}`);
   await page.getByRole("status").getByText("live").waitFor();
+  let sessionId = "";
   for (let i = 1; i <= 12; i++) {
-    await world.server.call("MessageService/SendMessage", { peerUserId: alice, messageId: crypto.randomUUID(), content: { text: { body: `no ${i}` } } }, token);
+    ({ sessionId } = await server.call<{ sessionId: string }>("MessageService/SendMessage",
+      { peerUserId: alice, messageId: crypto.randomUUID(), content: { text: { body: `no ${i}` } } }, token));
     await page.waitForTimeout(40);
   }
   const rows = page.getByRole("region", { name: "Events and calls, newest first" }).getByRole("row");
   await rows.filter({ hasText: "message" }).nth(11).waitFor();
   await rows.filter({ hasText: "↑ Ack" }).first().waitFor();
   await page.getByRole("row", { name: new RegExp(`^${bob} 12 12 12`) }).waitFor();
+  // What other devices and people do.
+  await server.call("StateService/MarkRead", { sessionId, upToSeq: "7" }, other);
+  await rows.filter({ hasText: "read to 7, 5 unread" }).first().waitFor();
+  await server.call("SessionService/UpdateMembership", { sessionId, isPinned: true }, other);
+  await rows.filter({ hasText: "↓ session" }).first().waitFor();
+  await server.call("MessageService/SendMessage", { sessionId, messageId: crypto.randomUUID(), content: { text: { body: "an answer" } } }, other);
+  await server.call("StateService/MarkRead", { sessionId, upToSeq: "13" }, token);
+  await rows.filter({ hasText: `${bob} read to 13` }).first().waitFor();
+  await server.call("SyncService/SendSignal", { sessionId, signal: { typing: { isTyping: true } } }, token);
+  await rows.filter({ hasText: `typing from ${bob}` }).first().waitFor();
+  const b = await world.chat(bob);
+  await rows.filter({ hasText: `${bob} is online` }).first().waitFor();
+  await b.context().close();
+  await rows.filter({ hasText: `${bob} is away` }).first().waitFor();
+  await server.call("MessageService/RecallMessage", { sessionId, seq: "3" }, token);
+  await rows.filter({ hasText: `from ${bob}, recall` }).first().waitFor();
+  await server.call("RelationService/BlockUser", { userId: bob }, other);
+  await rows.filter({ hasText: `${bob}: blocked` }).first().waitFor();
   await accessible(page, "the inspector");
   await page.getByRole("button", { name: "Reconnect" }).click();
   await rows.filter({ hasText: "1 cursors" }).first().waitFor();
   await page.getByRole("status").getByText("live").waitFor();
+  // The connection's past is in the picture.
+  await page.locator("line.was-live").nth(1).waitFor({ state: "attached" });
+  const carol = await server.token(user("carol"), "c1");
+  for (let i = 1; i <= 6; i++) {
+    await server.call("MessageService/SendMessage", { peerUserId: alice, messageId: crypto.randomUUID(), content: { text: { body: `no ${i}` } } }, carol);
+    await page.waitForTimeout(100);
+  }
+  await page.getByRole("row", { name: /^carol\d+ 6 6 6/ }).waitFor();
+  await page.getByRole("heading", { name: "Inspector" }).click();
+  await page.setViewportSize({ width: 1080, height: 820 });
   await picture(page, "inspect");
+  await page.emulateMedia({ colorScheme: "dark" });
+  await accessible(page, "the inspector, dark");
+  await picture(page, "inspect-dark");
+  await page.setViewportSize(phone);
+  // The picture is drawn for the room that there is.
+  await page.waitForFunction(() => (document.querySelector<SVGSVGElement>(".panel svg")?.viewBox.baseVal.width ?? 1000) < innerWidth);
+  await fits(page, "the inspector");
+  await picture(page, "inspect-phone-dark");
+  await page.setViewportSize(desktop);
   await page.getByLabel("Only").selectOption("opened");
   await rows.filter({ hasText: "heartbeat 0.5 s" }).nth(1).waitFor();
 });
@@ -318,6 +423,11 @@ test("the reference lists all operations, and calls them", async () => {
   await accessible(page, "the reference");
   await page.locator("summary", { hasText: "/v1/sessions" }).scrollIntoViewIfNeeded();
   await picture(page, "docs");
+  await page.emulateMedia({ colorScheme: "dark" });
+  await page.setViewportSize(phone);
+  await accessible(page, "the reference on a phone, dark");
+  await page.locator("summary", { hasText: "/v1/sessions" }).evaluate((el) => el.scrollIntoView({ block: "start" }));
+  await picture(page, "docs-phone-dark");
   await call.getByLabel("Body").fill("{");
   await call.getByRole("button", { name: "Send" }).click();
   await call.getByText("400 Bad Request").waitFor();

@@ -4,7 +4,9 @@ import { initials, names, noticeOf, readBy, summary, titleOf } from "../src/form
 import { idsIn } from "../src/ids.js";
 import { claimsOf } from "../src/login.js";
 import { addressOf, curlOf, exampleOf, typeOf, type Document, type Entry } from "../src/openapi.js";
-import { bounds, histogram, quantile } from "../src/wire.js";
+import { EventSchema } from "../../typescript/gen/parley/v1/event_pb.js";
+import { readFileSync } from "node:fs";
+import { bounds, histogram, kinds, quantile, Wire } from "../src/wire.js";
 
 const message = (over: Partial<Message>): Message => ({
   sessionId: "s", seq: 1, messageId: "m", senderId: "bob", senderDeviceId: "", type: "text", isDeleted: false,
@@ -57,6 +59,22 @@ test("a histogram has a bar for every value", () => {
   expect(bars.length).toBe(bounds.length);
   expect([bars[0], bars[1], bars.at(-2), bars.at(-1)]).toEqual([2, 1, 1, 1]);
   expect([quantile([], 0.5), quantile([3, 1, 2], 0.5), quantile([3, 1, 2], 0.99)]).toEqual([undefined, 2, 3]);
+});
+
+test("the inspector knows every event that there is, and has a colour for it", () => {
+  const all = EventSchema.oneofs[0]?.fields.map((f) => f.localName) ?? [];
+  expect([...kinds, "resync"].sort()).toEqual([...all].sort());
+  const css = readFileSync(new URL("../src/style.css", import.meta.url), "utf8");
+  expect(all.filter((k) => !css.includes(`.k-${k} `) && !css.includes(`.k-${k},`))).toEqual([]);
+});
+
+test("the states of the connection are noted when they change, and not without end", () => {
+  const wire = new Wire();
+  for (const state of ["connecting", "connecting", "live", "offline", "offline"]) wire.connection(state);
+  expect(wire.states.map((s) => s.state)).toEqual(["connecting", "live", "offline"]);
+  for (let i = 0; i < 1000; i++) wire.connection(i % 2 ? "live" : "connecting");
+  expect(wire.states.length).toBe(200);
+  expect(wire.states.at(-1)?.state).toBe("live");
 });
 
 describe("the reference", () => {

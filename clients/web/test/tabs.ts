@@ -81,6 +81,21 @@ export async function accessible(page: Page, what: string): Promise<void> {
   expect(told, `${what} is not accessible`).toEqual([]);
 }
 
+/** Fails if the page can be moved sideways, or a part of it hangs out of its window. */
+export async function fits(page: Page, what: string): Promise<void> {
+  const out = await page.evaluate(() => {
+    const told: string[] = [];
+    if (document.documentElement.scrollWidth > innerWidth) told.push(`the page is ${document.documentElement.scrollWidth} wide`);
+    const scrolls = (el: Element | null): boolean => el !== null && (/auto|scroll|hidden/.test(getComputedStyle(el).overflowX) || scrolls(el.parentElement));
+    for (const el of document.body.querySelectorAll("*")) {
+      const { left, right, width } = el.getBoundingClientRect();
+      if (width > 0 && (left < -1 || right > innerWidth + 1) && !scrolls(el.parentElement)) told.push(`<${el.tagName} class="${el.getAttribute("class") ?? ""}"> from ${left} to ${right}`);
+    }
+    return told;
+  });
+  expect(out, `${what} at ${page.viewportSize()?.width}`).toEqual([]);
+}
+
 /** Takes a picture of the page for the documents. */
 export async function picture(page: Page, name: string): Promise<void> {
   if (process.env["PARLEY_SCREENSHOTS"] !== "1") return;
