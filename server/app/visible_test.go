@@ -144,7 +144,7 @@ func (h *history) checkLive(t *testing.T, u string, live *watcher, what string) 
 	shows := func(name string, shown []int64) {
 		for i, seq := range shown {
 			require.True(t, h.sees[u][seq], "%s shows %d to %s", name, seq, what)
-			require.True(t, i == 0 || shown[i-1] <= seq, "%s shows %d after %d to %s", name, seq, shown[max(i-1, 0)], what)
+			require.True(t, i == 0 || shown[i-1] < seq, "%s shows %d after %d to %s", name, seq, shown[max(i-1, 0)], what)
 		}
 		for seq := h.in[u]; h.in[u] > 0 && seq <= h.head; seq++ { // of the present membership all of it
 			require.Contains(t, shown, seq, "%s does not show %d to %s", name, seq, what)

@@ -174,7 +174,7 @@ func (s *Stream) place(t *track, p Position, from, floor int64, initial bool) in
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t.loading = false
-	t.visible, t.role, t.own = p.Visible, p.Role, p.Settings
+	t.visible, t.asOf, t.role, t.own = p.Visible, p.Head, p.Role, p.Settings
 	t.taken = at
 	t.head = max(t.head, p.Head)
 	t.fallBehind(p.Head)
@@ -238,7 +238,7 @@ func (s *Stream) update(t *track, p Position) {
 		s.joined[t.sessionID] = struct{}{}
 		return
 	}
-	t.visible, t.role, t.own = p.Visible, p.Role, p.Settings
+	t.visible, t.asOf, t.role, t.own = p.Visible, p.Head, p.Role, p.Settings
 	t.fresh = max(t.head, p.Head)
 	if t.closed || p.Head > t.head {
 		t.fallBehind(p.Head)

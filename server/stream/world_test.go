@@ -46,6 +46,7 @@ type world struct {
 	starts   func(ctx context.Context, asks []stream.Ask) error
 	rereads  func() // called before memberships are read again
 	unlisted bool   // the list of sessions is behind: it has none
+	past     bool   // who comes sees what was before
 }
 
 func newWorld(t testing.TB, cfg stream.Config) *world { return newWorldOf(t, cfg, nil) }
@@ -233,6 +234,9 @@ func (w *world) join(id uuid.UUID, user string) int64 {
 		}
 		p.Active, p.JoinedSeq = true, seq
 		p.Visible = append(p.Visible, session.Interval{From: seq, To: session.Open})
+		if w.past {
+			p.Visible = session.Visibility{{From: 1, To: session.Open}}
+		}
 	})
 }
 

@@ -257,7 +257,7 @@ func (s *Stream) writePulled(p pull, entries []*wire.Entry, stateOf StateOf, lim
 		if err := s.flushPast(limit); err != nil {
 			return err
 		}
-		if e.Removes(s.userID) && !endsHere(t.visible, e.Seq) {
+		if t.cuts(e) {
 			last, cut = e.Seq, true
 			break
 		}
@@ -269,16 +269,6 @@ func (s *Stream) writePulled(p pull, entries []*wire.Entry, stateOf StateOf, lim
 		t.visible, t.cut = t.visible.CutAt(last), last
 	}
 	return nil
-}
-
-// endsHere reports whether a stretch of what can be seen ends at seq, so that a removal there is known already.
-func endsHere(v session.Visibility, seq int64) bool {
-	for _, i := range v {
-		if i.To == seq {
-			return true
-		}
-	}
-	return false
 }
 
 // settle makes live, or closes, the tracks that have nothing left to pull, and lets go of those that are closed and
