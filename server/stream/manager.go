@@ -187,7 +187,7 @@ func (m *Manager) register(s *Stream, caller Caller) error {
 	if older := m.live[key]; older != nil {
 		older.end(errDisplaced)
 	}
-	m.live[key] = &entry{Stream: s, expires: caller.Expires, key: caller.Key}
+	m.live[key] = &entry{Stream: s, expires: caller.Expires, key: caller.Key, began: m.clock.Now(), known: m.highest}
 	m.wg.Add(1)
 	return nil
 }
