@@ -134,7 +134,7 @@ func TestParkedStreamSaysWhyItEnds(t *testing.T) {
 			require.Equal(t, c.code, connect.CodeOf(st.Err()), "%v", st.Err())
 			var ce *connect.Error
 			require.ErrorAs(t, st.Err(), &ce)
-			require.Len(t, ce.Details(), 1)
+			require.NotEmpty(t, ce.Details()) // of the drained one google.rpc.RetryInfo comes second
 			detail, err := ce.Details()[0].Value()
 			require.NoError(t, err)
 			require.Equal(t, c.why, detail.(*parleyv1.ErrorDetail).GetReason()) //nolint:forcetypeassert,errcheck // a failed test either way

@@ -203,7 +203,7 @@ func (s *Stream) reload(ctx context.Context, ids []uuid.UUID) error {
 	}
 	for _, p := range positions {
 		t := s.tracks[p.SessionID]
-		changed := t.loading || t.role != p.Role || t.own != p.Settings || t.closed
+		changed := s.changes(t, p)
 		if at, ok := s.beginnings[p.SessionID]; t.loading && ok {
 			delete(s.beginnings, p.SessionID)
 			s.place(t, p, at.from, at.floor, !s.caught)
@@ -225,6 +225,13 @@ func (s *Stream) reload(ctx context.Context, ids []uuid.UUID) error {
 	}
 	s.dropUnplaced()
 	return nil
+}
+
+// changes reports whether what was read of a membership is news to its track.
+func (s *Stream) changes(t *track, p Position) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return t.loading || t.closed || t.role != p.Role || t.own != p.Settings
 }
 
 // update sets a running track to a membership read again. One that was read before the track saw its own end is stale.
