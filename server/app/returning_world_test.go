@@ -26,6 +26,7 @@ import (
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 	"github.com/parley-im/parley/gen/parley/v1/parleyv1connect"
+	"github.com/parley-im/parley/server/auth"
 	"github.com/parley-im/parley/server/dev/testenv"
 	"github.com/parley-im/parley/server/stream"
 	"github.com/parley-im/parley/server/wire"
@@ -42,7 +43,8 @@ type returning struct {
 	stop  context.CancelFunc
 	done  chan error
 
-	tokens []string // of users; over HTTP only
+	tokens []string     // of users; over HTTP only
+	key    auth.KeyMark // of a token: a stream whose key does not count is ended
 	way    func(ctx context.Context, user int) (int, error)
 }
 
@@ -77,6 +79,13 @@ func newReturning(t testing.TB, s returningSetup) *returning {
 	if w.App.redis != nil {
 		w.App.redis.AddHook(w.redis)
 	}
+	signer, err := auth.LoadOrCreateSigner(cfg.Auth.SigningKey, auth.SignerConfig{Issuer: ownIssuer, Audience: cfg.Auth.Audience})
+	require.NoError(t, err)
+	token, _, err := signer.Mint("u0", "d", time.Hour)
+	require.NoError(t, err)
+	who, err := w.App.verifier.Verify(ctx, token)
+	require.NoError(t, err)
+	w.key = who.Key
 	w.App.keeper.GatherFor = 0 // what is written behind is soon written
 	go func() { w.done <- w.Run(ctx) }()
 	t.Cleanup(w.close)
@@ -144,7 +153,7 @@ func (w *returning) back(ctx context.Context, user int) (int, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	sink := &discard{caughtUp: cancel}
-	err := w.streams.Serve(ctx, stream.Caller{UserID: fmt.Sprintf("u%d", user), DeviceID: "d"}, stream.Request{}, sink)
+	err := w.streams.Serve(ctx, stream.Caller{UserID: fmt.Sprintf("u%d", user), DeviceID: "d", Key: w.key}, stream.Request{}, sink)
 	if sink.done {
 		err = nil
 	}
