@@ -19,7 +19,8 @@
 // # The cut
 //
 // A member change that removes the user is the last entry of a track. Its place in the log decides, on the live path and
-// on the pulled one alike, not the time at which the server learnt of it.
+// on the pulled one alike, not the time at which the server learnt of it. One that lies before the head with which the
+// membership was read is part of what was read: it ends nothing, for the user may have come back since.
 //
 // # Coming back
 //
