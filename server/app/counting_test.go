@@ -75,6 +75,7 @@ func (c *statements) close() {
 func (c *statements) forward(server io.Writer, client io.Reader) {
 	in, out := bufio.NewReaderSize(client, 64<<10), bufio.NewWriterSize(server, 64<<10)
 	names := map[string]string{} // of prepared statements
+	feeds := false               // in a transaction of the feed's
 	for first := true; ; first = false {
 		head := make([]byte, 5)
 		if first { // the start-up message has no type
@@ -88,7 +89,7 @@ func (c *statements) forward(server io.Writer, client io.Reader) {
 			return
 		}
 		if !first {
-			c.count(head[0], body, names)
+			c.count(head[0], body, names, &feeds)
 		}
 		_, _ = out.Write(head)
 		_, _ = out.Write(body)
@@ -98,7 +99,7 @@ func (c *statements) forward(server io.Writer, client io.Reader) {
 	}
 }
 
-func (c *statements) count(kind byte, body []byte, names map[string]string) {
+func (c *statements) count(kind byte, body []byte, names map[string]string, feeds *bool) {
 	word := func() string {
 		w, rest, _ := bytes.Cut(body, []byte{0})
 		body = rest
@@ -116,6 +117,14 @@ func (c *statements) count(kind byte, body []byte, names map[string]string) {
 	case 'Q':
 		name = queryName(word())
 	default:
+		return
+	}
+	switch {
+	case strings.HasPrefix(name, "begin isolation level repeatable read"): // only the feed's are
+		*feeds = true
+		return
+	case *feeds && name == "commit":
+		*feeds = false
 		return
 	}
 	c.mu.Lock()
@@ -137,10 +146,9 @@ func (c *statements) take() map[string]int {
 	defer c.mu.Unlock()
 	out := c.n
 	c.n = map[string]int{}
-	feedOnly := out["begin"] == 0 // the feed's transactions are the only ones
 	maps.DeleteFunc(out, func(name string, _ int) bool {
-		return strings.HasPrefix(name, "Feed") || strings.HasPrefix(name, "CommitLog") || strings.HasPrefix(name, "-- ping") || name == ";" ||
-			strings.HasPrefix(name, "begin isolation level repeatable read") || name == "commit" && feedOnly
+		return strings.HasPrefix(name, "Feed") || strings.HasPrefix(name, "CommitLog") || strings.HasPrefix(name, "WebhookReader") ||
+			strings.HasPrefix(name, "WebhookTrim") || strings.HasPrefix(name, "-- ping") || name == ";"
 	})
 	return out
 }

@@ -155,14 +155,16 @@ func (f *feedSink) Polled(ctx context.Context, began time.Time) {
 	}
 }
 
-// Lost implements feed.Sink.
+// Lost implements feed.Sink. What was missed is not only where sessions stand, but also states, relations and revocations,
+// which cannot be found again for each stream at a bearable price; devices that come back read all that themselves.
 func (f *feedSink) Lost() {
 	if f.roster != nil { // first: the streams ask it
 		f.roster.Lost()
 	}
 	f.cached.Distrust()
 	f.ring.Clear()
-	f.streams.ReloadAll()
+	f.gate.ForgetAll()
+	f.streams.Missed()
 }
 
 // EpochChanged implements feed.Sink. If a connection has told it before, then what was committed from then on to this poll

@@ -43,8 +43,8 @@ type returning struct {
 	stop  context.CancelFunc
 	done  chan error
 
-	key    auth.KeyMark // of tokens; streams end with it
 	tokens []string     // of users; over HTTP only
+	key    auth.KeyMark // of a token: a stream whose key does not count is ended
 	way    func(ctx context.Context, user int) (int, error)
 }
 
@@ -79,14 +79,14 @@ func newReturning(t testing.TB, s returningSetup) *returning {
 	if w.App.redis != nil {
 		w.App.redis.AddHook(w.redis)
 	}
-	w.App.keeper.GatherFor = 0 // what is written behind is soon written
-	_, signer, err := w.App.tokens()
+	signer, err := auth.LoadOrCreateSigner(cfg.Auth.SigningKey, auth.SignerConfig{Issuer: ownIssuer, Audience: cfg.Auth.Audience})
 	require.NoError(t, err)
 	token, _, err := signer.Mint("u0", "d", time.Hour)
 	require.NoError(t, err)
-	caller, err := w.verifier.Verify(ctx, token)
+	who, err := w.App.verifier.Verify(ctx, token)
 	require.NoError(t, err)
-	w.key = caller.Key
+	w.key = who.Key
+	w.App.keeper.GatherFor = 0 // what is written behind is soon written
 	go func() { w.done <- w.Run(ctx) }()
 	t.Cleanup(w.close)
 	require.Eventually(t, func() bool { _, fresh := w.roster.Sessions("u0"); return fresh }, 30*time.Second, time.Millisecond)

@@ -308,16 +308,13 @@ func (m *Manager) Devices(userID string) (ids []string) {
 	return ids
 }
 
-// ReloadAll makes every stream read its memberships and heads again, and tells other nodes of it again: something may have
-// been missed.
-func (m *Manager) ReloadAll() {
+// Missed asks all devices here to come back, each after a time of its own: the node missed what happened, and only a stream
+// that opens reads all of it (memberships, heads, states and whether the device may still be here).
+func (m *Manager) Missed() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for k, e := range m.live {
-		e.Lost()
-		if e.number != 0 {
-			m.devices.Seen(k.userID, k.deviceID, e.number)
-		}
+	for _, e := range m.live {
+		e.end(comeBack(refusal.Unavailable, "This node missed what happened; reconnect and resume.", 0, m.cfg.ReconnectSpread))
 	}
 }
 

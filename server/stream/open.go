@@ -174,7 +174,7 @@ func (s *Stream) place(t *track, p Position, from, floor int64, initial bool) in
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t.loading = false
-	t.visible, t.role, t.own = p.Visible, p.Role, p.Settings
+	t.visible, t.asOf, t.role, t.own = p.Visible, p.Head, p.Role, p.Settings
 	t.taken = at
 	t.head = max(t.head, p.Head)
 	t.fallBehind(p.Head)
@@ -203,7 +203,7 @@ func (s *Stream) reload(ctx context.Context, ids []uuid.UUID) error {
 	}
 	for _, p := range positions {
 		t := s.tracks[p.SessionID]
-		changed := t.loading || t.role != p.Role || t.own != p.Settings || t.closed
+		changed := s.changes(t, p)
 		if at, ok := s.beginnings[p.SessionID]; t.loading && ok {
 			delete(s.beginnings, p.SessionID)
 			s.place(t, p, at.from, at.floor, !s.caught)
@@ -227,6 +227,13 @@ func (s *Stream) reload(ctx context.Context, ids []uuid.UUID) error {
 	return nil
 }
 
+// changes reports whether what was read of a membership is news to its track.
+func (s *Stream) changes(t *track, p Position) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return t.loading || t.closed || t.role != p.Role || t.own != p.Settings
+}
+
 // update sets a running track to a membership read again. One that was read before the track saw its own end is stale.
 func (s *Stream) update(t *track, p Position) {
 	s.mu.Lock()
@@ -238,7 +245,7 @@ func (s *Stream) update(t *track, p Position) {
 		s.joined[t.sessionID] = struct{}{}
 		return
 	}
-	t.visible, t.role, t.own = p.Visible, p.Role, p.Settings
+	t.visible, t.asOf, t.role, t.own = p.Visible, p.Head, p.Role, p.Settings
 	t.fresh = max(t.head, p.Head)
 	if t.closed || p.Head > t.head {
 		t.fallBehind(p.Head)

@@ -16,6 +16,7 @@ type track struct {
 	attached  bool // in the hub; written by the writer's goroutine only
 
 	visible session.Visibility
+	asOf    int64 // the session's head when visible was read: removals up to there are in it
 	role    session.Role
 	own     Settings
 	taken   int64 // last seq handed to the writer (or left out with notice)
@@ -71,11 +72,15 @@ func (t *track) queue(e *wire.Entry) {
 	s.queueBytes += e.Size()
 	s.m.queueBytes.Add(int64(e.Size()))
 	t.head, t.next = e.Seq, e.Seq+1
-	if e.Removes(s.userID) {
+	if t.cuts(e) {
 		t.visible = t.visible.CutAt(e.Seq)
 		t.closed, t.cut = true, e.Seq
 	}
 }
+
+// cuts reports whether an entry ends what the user can see. One that the membership was read after does not: either what was
+// read ends there too, or the user has come back since and is shown the past. For the writer, or with the lock held.
+func (t *track) cuts(e *wire.Entry) bool { return e.Seq > t.asOf && e.Removes(t.s.userID) }
 
 // fallBehind makes the track one that pulls, up to head. The lock is held.
 func (t *track) fallBehind(head int64) {

@@ -45,7 +45,9 @@ type world struct {
 	reads    int
 	starts   func(ctx context.Context, asks []stream.Ask) error
 	rereads  func() // called before memberships are read again
+	reread   func() // called after that
 	unlisted bool   // the list of sessions is behind: it has none
+	past     bool   // who comes sees what was before
 }
 
 func newWorld(t testing.TB, cfg stream.Config) *world { return newWorldOf(t, cfg, nil) }
@@ -85,11 +87,14 @@ func (w *world) Positions(_ context.Context, user, device string, ids []uuid.UUI
 		w.rereads()
 	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	for id := range w.members[user] {
 		if slices.Contains(ids, id) {
 			out = append(out, w.position(user, device, id))
 		}
+	}
+	w.mu.Unlock()
+	if w.reread != nil {
+		w.reread()
 	}
 	return out, nil
 }
@@ -233,6 +238,9 @@ func (w *world) join(id uuid.UUID, user string) int64 {
 		}
 		p.Active, p.JoinedSeq = true, seq
 		p.Visible = append(p.Visible, session.Interval{From: seq, To: session.Open})
+		if w.past {
+			p.Visible = session.Visibility{{From: 1, To: session.Open}}
+		}
 	})
 }
 
@@ -264,17 +272,19 @@ type device struct {
 	frames int
 	hold   bool // do not read
 	codec  wire.Codec
+	sink   stream.Sink // instead of the device itself
 }
 
 func (w *world) subscribe(t testing.TB, user, dev string, req stream.Request, set ...func(*device)) *device {
 	d := &device{t: t, w: w, done: make(chan error, 1)}
+	d.sink = d
 	d.cond = sync.NewCond(&d.mu)
 	for _, f := range set {
 		f(d)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	d.stop = cancel
-	go func() { d.done <- w.mgr.Serve(ctx, stream.Caller{UserID: user, DeviceID: dev}, req, d) }()
+	go func() { d.done <- w.mgr.Serve(ctx, stream.Caller{UserID: user, DeviceID: dev}, req, d.sink) }()
 	t.Cleanup(func() { d.read(); cancel() })
 	return d
 }

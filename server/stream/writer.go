@@ -32,16 +32,6 @@ func (s *Stream) run(ctx context.Context) error {
 		default:
 		}
 		w := s.take()
-		if w.lost {
-			active, err := s.m.sessions.ActiveSessionIDs(ctx, s.userID)
-			if err != nil {
-				return fmt.Errorf("list sessions: %w", err)
-			}
-			w.joined = append(w.joined, active...)
-			for id := range s.tracks {
-				w.joined = append(w.joined, id)
-			}
-		}
 		if len(w.joined) > 0 {
 			if err := s.reload(ctx, w.joined); err != nil {
 				return err
@@ -257,7 +247,7 @@ func (s *Stream) writePulled(p pull, entries []*wire.Entry, stateOf StateOf, lim
 		if err := s.flushPast(limit); err != nil {
 			return err
 		}
-		if e.Removes(s.userID) && !endsHere(t.visible, e.Seq) {
+		if t.cuts(e) {
 			last, cut = e.Seq, true
 			break
 		}
@@ -269,16 +259,6 @@ func (s *Stream) writePulled(p pull, entries []*wire.Entry, stateOf StateOf, lim
 		t.visible, t.cut = t.visible.CutAt(last), last
 	}
 	return nil
-}
-
-// endsHere reports whether a stretch of what can be seen ends at seq, so that a removal there is known already.
-func endsHere(v session.Visibility, seq int64) bool {
-	for _, i := range v {
-		if i.To == seq {
-			return true
-		}
-	}
-	return false
 }
 
 // settle makes live, or closes, the tracks that have nothing left to pull, and lets go of those that are closed and
@@ -311,7 +291,7 @@ func (s *Stream) settle() (more bool) {
 	}
 	clear(s.behind[len(rest):])
 	s.behind = rest
-	more = more || s.lost || len(s.queue) > 0 || len(s.joined) > 0 || len(s.events.order) > 0
+	more = more || len(s.queue) > 0 || len(s.joined) > 0 || len(s.events.order) > 0
 	s.mu.Unlock()
 	for _, t := range gone {
 		s.detach(t)
