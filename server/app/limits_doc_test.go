@@ -25,6 +25,7 @@ import (
 	"github.com/parley-im/parley/server/rpc"
 	"github.com/parley-im/parley/server/session"
 	"github.com/parley-im/parley/server/stream"
+	"github.com/parley-im/parley/server/webhook"
 )
 
 // TestLimitsAreDocumented holds docs/limits.md against the code: its tables are what this test makes of the code. With
@@ -82,6 +83,8 @@ func boundsTable() string {
 		{"connections of a node", strconv.Itoa(rpc.DefaultMaxConns) + " (`PARLEY_MAX_CONNS`)", "closed as they come"},
 		{"calls at once on an HTTP/2 connection", strconv.Itoa(rpc.MaxConcurrentStreams), "the stream is reset"},
 		{"what waits for a stream that is not read", kib(stream.MaxQueueBytes) + ", " + strconv.Itoa(stream.MaxQueueItems) + " entries", "the queue is dropped, the stream goes on by pulling; nothing is lost"},
+		{"webhooks", strconv.Itoa(webhook.MaxWebhooks), "RESOURCE_EXHAUSTED `TOO_MANY_WEBHOOKS`"},
+		{"requests at once of a node to a webhook, and to moderation", strconv.Itoa(webhook.MaxInFlight) + ", " + strconv.Itoa(webhook.MaxModerating), "they wait; moderation within its timeout, then `MODERATION_UNAVAILABLE` or sent, as chosen"},
 		{"messages that wait for their commit on a node", strconv.Itoa(committer.MaxWaiting), "RESOURCE_EXHAUSTED `OVERLOADED`, 500 ms"},
 		{"positions that wait to be written on a node", strconv.Itoa(cursor.MaxWaiting), "RESOURCE_EXHAUSTED `OVERLOADED`, 1 s"},
 	} {
