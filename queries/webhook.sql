@@ -227,7 +227,7 @@ SELECT EXISTS (SELECT FROM msg x WHERE x.session_id = q.session_id AND x.msg_id 
         ELSE 0 END)::smallint AS reach
 FROM (SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@msg_ids::uuid[]) AS msg_id, unnest(@peers::text[]) AS peer,
     generate_subscripts(@session_ids::uuid[], 1) AS n) q
-LEFT JOIN session s ON s.session_id = q.session_id AND s.last_seq > 0
+LEFT JOIN session s ON s.session_id = q.session_id AND (s.kind = 2 OR s.last_seq > 0)
 LEFT JOIN user_to_session m ON m.user_id = @user_id AND m.session_id = s.session_id
 CROSS JOIN LATERAL (SELECT CASE WHEN s.session_id IS NULL THEN q.peer WHEN s.kind <> 1 THEN ''
     WHEN s.direct_low = @user_id THEN s.direct_high ELSE s.direct_low END AS peer) o

@@ -25,7 +25,7 @@ SELECT EXISTS (SELECT FROM msg x WHERE x.session_id = q.session_id AND x.msg_id 
         ELSE 0 END)::smallint AS reach
 FROM (SELECT unnest($2::uuid[]) AS session_id, unnest($3::uuid[]) AS msg_id, unnest($4::text[]) AS peer,
     generate_subscripts($2::uuid[], 1) AS n) q
-LEFT JOIN session s ON s.session_id = q.session_id AND s.last_seq > 0
+LEFT JOIN session s ON s.session_id = q.session_id AND (s.kind = 2 OR s.last_seq > 0)
 LEFT JOIN user_to_session m ON m.user_id = $1 AND m.session_id = s.session_id
 CROSS JOIN LATERAL (SELECT CASE WHEN s.session_id IS NULL THEN q.peer WHEN s.kind <> 1 THEN ''
     WHEN s.direct_low = $1 THEN s.direct_high ELSE s.direct_low END AS peer) o
