@@ -2,12 +2,14 @@ package app
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"github.com/stretchr/testify/require"
@@ -35,7 +37,7 @@ func TestLimitsAreDocumented(t *testing.T) {
 	raw, err := os.ReadFile(path)
 	require.NoError(t, err)
 	want := string(raw)
-	for name, table := range map[string]string{"rates": ratesTable(), "bounds": boundsTable(), "fields": fieldsTable(t)} {
+	for name, table := range map[string]string{"rates": ratesTable(), "bounds": boundsTable(), "fields": fieldsTable(t), "deadlines": deadlinesTable()} {
 		begin, end := "<!-- "+name+" -->\n", "<!-- end of "+name+" -->"
 		require.Equal(t, 1, strings.Count(want, begin), name)
 		head, rest, _ := strings.Cut(want, begin)
@@ -89,6 +91,24 @@ func boundsTable() string {
 		{"positions that wait to be written on a node", strconv.Itoa(cursor.MaxWaiting), "RESOURCE_EXHAUSTED `OVERLOADED`, 1 s"},
 	} {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", row[0], row[1], row[2])
+	}
+	return b.String()
+}
+
+func deadlinesTable() string {
+	by := make(map[time.Duration][]string)
+	for procedure, d := range rpc.Deadlines(rpc.DefaultUnaryTimeout) {
+		by[d] = append(by[d], "`"+procedure[strings.LastIndex(procedure, "/")+1:]+"`")
+	}
+	var b strings.Builder
+	b.WriteString("| a call may take | rpcs |\n|---|---|\n")
+	longest := slices.Max(slices.Collect(maps.Keys(by)))
+	for _, d := range slices.Sorted(maps.Keys(by)) {
+		names := "all others but streams"
+		if d != longest {
+			names = strings.Join(slices.Sorted(slices.Values(by[d])), ", ")
+		}
+		fmt.Fprintf(&b, "| %s | %s |\n", d, names)
 	}
 	return b.String()
 }
