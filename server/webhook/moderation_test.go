@@ -35,7 +35,9 @@ func (members) Standings(_ context.Context, _ string, d []message.Draft) ([]Stan
 // standings are as written, in the order of the drafts.
 type standings []Standing
 
-func (s standings) Standings(context.Context, string, []message.Draft) ([]Standing, error) { return s, nil }
+func (s standings) Standings(context.Context, string, []message.Draft) ([]Standing, error) {
+	return s, nil
+}
 
 // Nobody is asked about what may not be sent, nor about what was sent.
 func TestStrangersAreNotModerated(t *testing.T) {
