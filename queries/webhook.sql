@@ -211,12 +211,27 @@ DELETE FROM webhook_delivery x WHERE x.delivery_id IN (
 DELETE FROM webhook_session x WHERE x.session_id IN (
     SELECT t.session_id FROM webhook_session t WHERE t.told_at < @before LIMIT @at_most::integer);
 
--- name: MessageKnown :many
--- Those of a sender's message ids that were committed before, by session.
-SELECT m.session_id, m.msg_id
-FROM (SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@msg_ids::uuid[]) AS msg_id) q
-CROSS JOIN LATERAL (SELECT x.session_id, x.msg_id FROM msg x
-    WHERE x.session_id = q.session_id AND x.msg_id = q.msg_id AND x.user_id = @user_id LIMIT 1) m;
+-- name: DraftStandings :many
+-- What a sender's drafts are before they are committed, in their order: whether the id was committed before, and the sender's
+-- part in the session as MembershipGet tells it. A direct session without entries is not there yet: reach is then what stands
+-- between the sender and peer, who may not exist.
+SELECT EXISTS (SELECT FROM msg x WHERE x.session_id = q.session_id AND x.msg_id = q.msg_id AND x.user_id = @user_id) AS is_known,
+    (s.session_id IS NOT NULL)::boolean AS is_there, (m.user_id IS NOT NULL)::boolean AS was_member,
+    (m.user_id IS NOT NULL AND m.left_seq IS NULL)::boolean AS is_member, coalesce(s.kind, 1)::smallint AS kind,
+    coalesce(m.role, 0)::smallint AS role, coalesce(m.is_muted, false)::boolean AS is_muted, coalesce(s.send_role, 0)::smallint AS send_role,
+    (CASE
+        WHEN o.peer = '' THEN 0
+        WHEN EXISTS (SELECT FROM user_to_user b WHERE b.user_id = @user_id AND b.peer_id = o.peer AND b.kind = 3) THEN 1
+        WHEN EXISTS (SELECT FROM user_to_user b WHERE b.user_id = o.peer AND b.peer_id = @user_id AND b.kind = 3) THEN 2
+        WHEN NOT EXISTS (SELECT FROM app_user a WHERE a.user_id = o.peer AND a.deactivated_at IS NULL) THEN 2
+        ELSE 0 END)::smallint AS reach
+FROM (SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@msg_ids::uuid[]) AS msg_id, unnest(@peers::text[]) AS peer,
+    generate_subscripts(@session_ids::uuid[], 1) AS n) q
+LEFT JOIN session s ON s.session_id = q.session_id AND (s.kind = 2 OR s.last_seq > 0)
+LEFT JOIN user_to_session m ON m.user_id = @user_id AND m.session_id = s.session_id
+CROSS JOIN LATERAL (SELECT CASE WHEN s.session_id IS NULL THEN q.peer WHEN s.kind <> 1 THEN ''
+    WHEN s.direct_low = @user_id THEN s.direct_high ELSE s.direct_low END AS peer) o
+ORDER BY q.n;
 
 -- name: WebhookPatience :exec
 -- For a transaction that may have much to do: longer than the pool's connections have it.

@@ -12,35 +12,73 @@ import (
 	"github.com/google/uuid"
 )
 
-const MessageKnown = `-- name: MessageKnown :many
-SELECT m.session_id, m.msg_id
-FROM (SELECT unnest($1::uuid[]) AS session_id, unnest($2::uuid[]) AS msg_id) q
-CROSS JOIN LATERAL (SELECT x.session_id, x.msg_id FROM msg x
-    WHERE x.session_id = q.session_id AND x.msg_id = q.msg_id AND x.user_id = $3 LIMIT 1) m
+const DraftStandings = `-- name: DraftStandings :many
+SELECT EXISTS (SELECT FROM msg x WHERE x.session_id = q.session_id AND x.msg_id = q.msg_id AND x.user_id = $1) AS is_known,
+    (s.session_id IS NOT NULL)::boolean AS is_there, (m.user_id IS NOT NULL)::boolean AS was_member,
+    (m.user_id IS NOT NULL AND m.left_seq IS NULL)::boolean AS is_member, coalesce(s.kind, 1)::smallint AS kind,
+    coalesce(m.role, 0)::smallint AS role, coalesce(m.is_muted, false)::boolean AS is_muted, coalesce(s.send_role, 0)::smallint AS send_role,
+    (CASE
+        WHEN o.peer = '' THEN 0
+        WHEN EXISTS (SELECT FROM user_to_user b WHERE b.user_id = $1 AND b.peer_id = o.peer AND b.kind = 3) THEN 1
+        WHEN EXISTS (SELECT FROM user_to_user b WHERE b.user_id = o.peer AND b.peer_id = $1 AND b.kind = 3) THEN 2
+        WHEN NOT EXISTS (SELECT FROM app_user a WHERE a.user_id = o.peer AND a.deactivated_at IS NULL) THEN 2
+        ELSE 0 END)::smallint AS reach
+FROM (SELECT unnest($2::uuid[]) AS session_id, unnest($3::uuid[]) AS msg_id, unnest($4::text[]) AS peer,
+    generate_subscripts($2::uuid[], 1) AS n) q
+LEFT JOIN session s ON s.session_id = q.session_id AND (s.kind = 2 OR s.last_seq > 0)
+LEFT JOIN user_to_session m ON m.user_id = $1 AND m.session_id = s.session_id
+CROSS JOIN LATERAL (SELECT CASE WHEN s.session_id IS NULL THEN q.peer WHEN s.kind <> 1 THEN ''
+    WHEN s.direct_low = $1 THEN s.direct_high ELSE s.direct_low END AS peer) o
+ORDER BY q.n
 `
 
-type MessageKnownParams struct {
+type DraftStandingsParams struct {
+	UserID     string
 	SessionIds []uuid.UUID
 	MsgIds     []uuid.UUID
-	UserID     string
+	Peers      []string
 }
 
-type MessageKnownRow struct {
-	SessionID uuid.UUID
-	MsgID     uuid.UUID
+type DraftStandingsRow struct {
+	IsKnown   bool
+	IsThere   bool
+	WasMember bool
+	IsMember  bool
+	Kind      int16
+	Role      int16
+	IsMuted   bool
+	SendRole  int16
+	Reach     int16
 }
 
-// Those of a sender's message ids that were committed before, by session.
-func (q *Queries) MessageKnown(ctx context.Context, db DBTX, arg MessageKnownParams) ([]MessageKnownRow, error) {
-	rows, err := db.Query(ctx, MessageKnown, arg.SessionIds, arg.MsgIds, arg.UserID)
+// What a sender's drafts are before they are committed, in their order: whether the id was committed before, and the sender's
+// part in the session as MembershipGet tells it. A direct session without entries is not there yet: reach is then what stands
+// between the sender and peer, who may not exist.
+func (q *Queries) DraftStandings(ctx context.Context, db DBTX, arg DraftStandingsParams) ([]DraftStandingsRow, error) {
+	rows, err := db.Query(ctx, DraftStandings,
+		arg.UserID,
+		arg.SessionIds,
+		arg.MsgIds,
+		arg.Peers,
+	)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []MessageKnownRow
+	var items []DraftStandingsRow
 	for rows.Next() {
-		var i MessageKnownRow
-		if err := rows.Scan(&i.SessionID, &i.MsgID); err != nil {
+		var i DraftStandingsRow
+		if err := rows.Scan(
+			&i.IsKnown,
+			&i.IsThere,
+			&i.WasMember,
+			&i.IsMember,
+			&i.Kind,
+			&i.Role,
+			&i.IsMuted,
+			&i.SendRole,
+			&i.Reach,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -75,8 +75,8 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	states.Register(reg)
 	a.states = states
 	a.rates = a.rateLimiter(life, reg)
-	messages := messaging.NewService(rate.Sends{Committer: a.commits, Limiter: a.rates}, reader, positions, a.clock)
-	messages.Moderate(a.hooks.moderator)
+	messages := messaging.NewService(rate.Sends{Limiter: a.rates,
+		Committer: messaging.Moderated{Committer: a.commits, Moderator: a.hooks.moderator}}, reader, positions, a.clock)
 
 	a.streams = stream.NewManager(stream.Config{Heartbeat: a.cfg.Stream.Heartbeat, RoamBacklog: a.cfg.Stream.RoamBacklog},
 		stream.Ports{Hub: local, Starter: streamStarts{positions, a.acks}, Sessions: streamSessions{relmap.active, positions, sessions},

@@ -2,12 +2,14 @@ package app
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"github.com/stretchr/testify/require"
@@ -25,6 +27,7 @@ import (
 	"github.com/parley-im/parley/server/rpc"
 	"github.com/parley-im/parley/server/session"
 	"github.com/parley-im/parley/server/stream"
+	"github.com/parley-im/parley/server/webhook"
 )
 
 // TestLimitsAreDocumented holds docs/limits.md against the code: its tables are what this test makes of the code. With
@@ -34,7 +37,7 @@ func TestLimitsAreDocumented(t *testing.T) {
 	raw, err := os.ReadFile(path)
 	require.NoError(t, err)
 	want := string(raw)
-	for name, table := range map[string]string{"rates": ratesTable(), "bounds": boundsTable(), "fields": fieldsTable(t)} {
+	for name, table := range map[string]string{"rates": ratesTable(), "bounds": boundsTable(), "fields": fieldsTable(t), "deadlines": deadlinesTable()} {
 		begin, end := "<!-- "+name+" -->\n", "<!-- end of "+name+" -->"
 		require.Equal(t, 1, strings.Count(want, begin), name)
 		head, rest, _ := strings.Cut(want, begin)
@@ -71,7 +74,7 @@ func boundsTable() string {
 		{"a token", kib(auth.MaxTokenBytes), "UNAUTHENTICATED `TOKEN_INVALID`"},
 		{"lifetime of a token", strconv.Itoa(int(auth.DefaultMaxLifetime.Hours()/24)) + " days", "UNAUTHENTICATED `TOKEN_INVALID`"},
 		{"members of a group", strconv.Itoa(session.MaxMembers), "RESOURCE_EXHAUSTED `GROUP_FULL`"},
-		{"sessions of a user", strconv.Itoa(session.MaxSessions), "RESOURCE_EXHAUSTED `TOO_MANY_SESSIONS`"},
+		{"sessions of a user, for joining groups; direct ones are made all the same", strconv.Itoa(session.MaxSessions), "RESOURCE_EXHAUSTED `TOO_MANY_SESSIONS`"},
 		{"devices of a user that are not revoked", strconv.Itoa(device.MaxDevices), "RESOURCE_EXHAUSTED `TOO_MANY_DEVICES`"},
 		{"streams of a device", "1", "the older one ends: FAILED_PRECONDITION `STREAM_DISPLACED`"},
 		{"streams of a user", strconv.Itoa(device.MaxDevices), "as devices"},
@@ -82,10 +85,30 @@ func boundsTable() string {
 		{"connections of a node", strconv.Itoa(rpc.DefaultMaxConns) + " (`PARLEY_MAX_CONNS`)", "closed as they come"},
 		{"calls at once on an HTTP/2 connection", strconv.Itoa(rpc.MaxConcurrentStreams), "the stream is reset"},
 		{"what waits for a stream that is not read", kib(stream.MaxQueueBytes) + ", " + strconv.Itoa(stream.MaxQueueItems) + " entries", "the queue is dropped, the stream goes on by pulling; nothing is lost"},
+		{"webhooks", strconv.Itoa(webhook.MaxWebhooks), "RESOURCE_EXHAUSTED `TOO_MANY_WEBHOOKS`"},
+		{"requests at once of a node to a webhook, and to moderation", strconv.Itoa(webhook.MaxInFlight) + ", " + strconv.Itoa(webhook.MaxModerating), "they wait; moderation within its timeout, then `MODERATION_UNAVAILABLE` or sent, as chosen"},
 		{"messages that wait for their commit on a node", strconv.Itoa(committer.MaxWaiting), "RESOURCE_EXHAUSTED `OVERLOADED`, 500 ms"},
 		{"positions that wait to be written on a node", strconv.Itoa(cursor.MaxWaiting), "RESOURCE_EXHAUSTED `OVERLOADED`, 1 s"},
 	} {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", row[0], row[1], row[2])
+	}
+	return b.String()
+}
+
+func deadlinesTable() string {
+	by := make(map[time.Duration][]string)
+	for procedure, d := range rpc.Deadlines(rpc.DefaultUnaryTimeout) {
+		by[d] = append(by[d], "`"+procedure[strings.LastIndex(procedure, "/")+1:]+"`")
+	}
+	var b strings.Builder
+	b.WriteString("| a call may take | rpcs |\n|---|---|\n")
+	longest := slices.Max(slices.Collect(maps.Keys(by)))
+	for _, d := range slices.Sorted(maps.Keys(by)) {
+		names := "all others but streams"
+		if d != longest {
+			names = strings.Join(slices.Sorted(slices.Values(by[d])), ", ")
+		}
+		fmt.Fprintf(&b, "| %s | %s |\n", d, names)
 	}
 	return b.String()
 }

@@ -31,7 +31,7 @@ var parts = []string{"former", "blocked", "muted", "member", "admin", "owner"}
 type row struct {
 	rpc  string // service/method, without the package
 	what string // of several rows of the same rpc: how they differ
-	body string // {S} session, {U} a new UUID, {own} and {other} seqs of messages of the caller's and of another's, {self}
+	body string // {S} session, {U} a new UUID, {own} and {other} seqs of messages of the caller's and of another's, {self}, {H} a webhook
 	// group are the answers to parts in a group of the caller's; who never was a member gets S. Empty: the rpc names no
 	// session, and alone is the answer to every user.
 	group string
@@ -102,6 +102,14 @@ var table = []row{
 	{rpc: "AdminService/UpsertUser", body: `{"userId":"victim"}`, admin: true},
 	{rpc: "AdminService/DeactivateUser", body: `{"userId":"deactivated"}`, admin: true},
 	{rpc: "AdminService/GetStats", body: `{}`, admin: true},
+	{rpc: "AdminService/CreateWebhook", body: `{"url":"http://127.0.0.1:9/","eventTypes":["WEBHOOK_EVENT_TYPE_MESSAGE_CREATED"]}`, admin: true},
+	{rpc: "AdminService/ListWebhooks", body: `{}`, admin: true},
+	{rpc: "AdminService/UpdateWebhook", body: `{"webhookId":"{H}","description":"d"}`, admin: true},
+	{rpc: "AdminService/DeleteWebhook", body: `{"webhookId":"{H}"}`, admin: true},
+	{rpc: "AdminService/RotateWebhookSecret", body: `{"webhookId":"{H}"}`, admin: true},
+	{rpc: "AdminService/ListWebhookDeliveries", body: `{"webhookId":"{H}"}`, admin: true},
+	{rpc: "AdminService/ReplayWebhookDeliveries", body: `{"webhookId":"{H}"}`, admin: true},
+	{rpc: "AdminService/TestWebhook", body: `{"webhookId":"{H}"}`, admin: true},
 }
 
 // outside are the callers whom the gate stops, of rpcs of users and of AdminService, and by what.

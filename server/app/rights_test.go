@@ -53,7 +53,7 @@ func TestRights(t *testing.T) {
 			}
 			if want != "" {
 				for _, at := range []place{w.group, w.direct["member"], w.theirs, {id: uuid.NewString()}} {
-					expect(want, o.caller, "anywhere", r, bearers[o.caller], r.fill(at, "member", "victim"))
+					expect(want, o.caller, "anywhere", r, bearers[o.caller], w.hooked(r.fill(at, "member", "victim")))
 				}
 			}
 		}

@@ -54,6 +54,7 @@ func newRightsWorld(t *testing.T) *rightsWorld {
 	t.Cleanup(func() { _ = w.sql.Close(context.Background()) })
 	w.pg, cfg.Postgres.URL = countStatements(t, database)
 	cfg.Auth.AdminKey, cfg.Auth.SigningKey = w.key, filepath.Join(t.TempDir(), "signing.pem")
+	cfg.Webhook.Key, cfg.Webhook.AllowCIDRs, cfg.Webhook.AllowHTTP = strings.Repeat("5a", 32), []string{"127.0.0.0/8"}, true
 	ctx, cancel := context.WithCancel(context.Background())
 	a, err := New(ctx, cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
@@ -218,4 +219,17 @@ func (r row) fill(p place, user, other string) string {
 	seq := func(of string) string { return strconv.FormatInt(max(p.seqs[of], 1), 10) }
 	return strings.NewReplacer("{S}", p.id, "{U}", uuid.NewString(), "{own}", seq(user), "{other}", seq(other), "{self}", user).
 		Replace(r.body)
+}
+
+// hooked puts the one webhook that there then is into a row's body.
+func (w *rightsWorld) hooked(body string) string {
+	w.t.Helper()
+	if !strings.Contains(body, "{H}") {
+		return body
+	}
+	_, err := w.sql.Exec(w.t.Context(), `DELETE FROM webhook`)
+	require.NoError(w.t, err)
+	var made struct{ Webhook struct{ WebhookID string } }
+	w.must("", "AdminService/CreateWebhook", `{"url":"http://127.0.0.1:9/","eventTypes":["WEBHOOK_EVENT_TYPE_MESSAGE_CREATED"]}`, &made)
+	return strings.ReplaceAll(body, "{H}", made.Webhook.WebhookID)
 }

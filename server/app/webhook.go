@@ -46,7 +46,7 @@ func (a *App) connectWebhooks(ctx context.Context, life *epoch, reg prometheus.R
 	}
 	metrics := webhook.NewMetrics(reg)
 	drainer = webhook.NewDrainer(store, whoIsOnline{a.presence}, life, w.sender, a.clock, metrics)
-	w.moderator = webhook.NewModerator(storage.KnownDrafts{DB: storage.New(a.pool)}, life, w.sender, a.clock, metrics)
+	w.moderator = webhook.NewModerator(storage.Standings{DB: storage.New(a.pool)}, life, w.sender, a.clock, metrics)
 	w.runner = webhook.NewRunner(webhook.Config{LogTTL: c.LogTTL, Backlog: c.Backlog}, store, w.moderator, life, a.clock, a.log, metrics, reg)
 	w.service = webhook.NewService(store, addresses, sealer, w.sender, w.runner.Changed, a.clock)
 	n, err := w.runner.Load(ctx)

@@ -3,6 +3,8 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,6 +17,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
@@ -93,20 +96,81 @@ func TestNothingPrivateLeaks(t *testing.T) {
 	redis.User = url.UserPassword("", c.mark("Redis's password")) // it refuses it, which is logged
 	s := rig.StartOn(t, pg.String(), "PARLEY_LOG_LEVEL=debug", "PARLEY_REDIS_URL="+redis.String(),
 		"OTEL_EXPORTER_OTLP_ENDPOINT="+otlp.URL, "OTEL_EXPORTER_OTLP_HEADERS=x-key="+c.mark("the collector's key"),
-		"PARLEY_ADMIN_KEY_OLD="+c.mark("the former admin key"), "PARLEY_RATE_CALLS_DEVICE=400/h")
+		"PARLEY_ADMIN_KEY_OLD="+c.mark("the former admin key"), "PARLEY_RATE_CALLS_DEVICE=400/h",
+		hookEnv[0], hookEnv[1], hookEnv[2])
 	c.known("the admin key", strings.ReplaceAll(rig.AdminKey, " ", "-"))
+	c.known("the webhooks' key", strings.TrimPrefix(hookEnv[0], "PARLEY_WEBHOOK_KEY="))
+	secrets := leakyHooks(t, s, c)
 
 	leakScenario(t, s, c)
 
 	for _, path := range []string{"/metrics", "/debug/roster", "/debug/pprof/cmdline", "/readyz"} {
 		c.requireNone(t, path, get(t, s.OpsURL+path))
 	}
+	leakedByTables(t, s, c, secrets)
 	s.Stop() // hands on what traces wait
 	require.Contains(t, otlp.text(), "SendMessage", "traces come as they are, in which marks would be found")
 	c.requireNone(t, "the traces", otlp.text())
 	require.Contains(t, s.Log(), `"level":"DEBUG"`)
 	require.Contains(t, s.Log(), "redis is left alone")
 	c.requireNone(t, "the log", s.Log())
+}
+
+// leakyHooks makes webhooks that carry something private everywhere and whose receiver answers with private words, to
+// deliveries and when it is asked to moderate. It returns their secrets.
+func leakyHooks(t *testing.T, s *rig.Server, c *canaries) (secrets []string) {
+	r := newReceiver(t)
+	r.answer = func(told) (int, string) { return http.StatusInternalServerError, c.mark("what a receiver answered") }
+	for _, kind := range []parleyv1.WebhookEventType{hookCreated, hookModerated} {
+		req := &parleyv1.CreateWebhookRequest{Url: r.url() + "?key=" + c.mark("a webhook's URL"), Description: c.mark("a webhook's description"),
+			EventTypes: []parleyv1.WebhookEventType{kind}}
+		if kind == hookModerated {
+			req.ModerationFailure = parleyv1.ModerationFailure_MODERATION_FAILURE_ALLOW
+		}
+		made := createHook(t, s, req)
+		rotated, err := s.Admin().RotateWebhookSecret(t.Context(), &parleyv1.RotateWebhookSecretRequest{WebhookId: made.GetWebhook().GetWebhookId()})
+		require.NoError(t, err)
+		secrets = append(secrets, strings.TrimPrefix(made.GetSecret(), "whsec_"), strings.TrimPrefix(rotated.GetSecret(), "whsec_"))
+	}
+	for _, secret := range secrets {
+		c.known("a webhook's secret", secret)
+	}
+	_, err := s.Admin().CreateWebhook(t.Context(), &parleyv1.CreateWebhookRequest{Url: "http://10.0.0.1/" + c.mark("an URL that is refused"),
+		EventTypes: []parleyv1.WebhookEventType{hookCreated}})
+	require.Error(t, err)
+	c.requireNone(t, "an error", fmt.Sprintf("%v %v", err, detailOf(err)))
+	return secrets
+}
+
+// leakedByTables looks for what the tables of webhooks and their jobs must not hold: bodies and receivers' words anywhere, and
+// secrets in the clear.
+func leakedByTables(t *testing.T, s *rig.Server, c *canaries, secrets []string) {
+	conn, err := pgx.Connect(t.Context(), s.PostgresURL)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.Background()) }()
+	dump := func(table string) (all string) {
+		t.Helper()
+		require.NoError(t, conn.QueryRow(t.Context(), "SELECT coalesce(string_agg(x::text, E'\\n'), '') FROM "+table+" x").Scan(&all), table)
+		return all
+	}
+	require.Eventually(t, func() bool { return dump("webhook_attempt") != "" }, time.Minute, 50*time.Millisecond, "nothing was tried")
+	rows, err := conn.Query(t.Context(), `SELECT c.oid::regclass::text FROM pg_class c WHERE c.relkind = 'r' AND (c.relnamespace = 'river'::regnamespace
+		OR c.relnamespace = current_schema::regnamespace AND c.relname LIKE 'webhook\_%')`)
+	require.NoError(t, err)
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	require.Subset(t, tables, []string{"webhook_delivery", "webhook_attempt", "webhook_session", "river.river_job"})
+	for _, table := range tables {
+		c.requireNone(t, table, dump(table))
+	}
+	settings := dump("webhook")
+	for _, secret := range secrets {
+		raw, err := base64.StdEncoding.DecodeString(secret)
+		require.NoError(t, err)
+		require.NotContains(t, settings, secret)
+		require.NotContains(t, settings, hex.EncodeToString(raw))
+		require.NotContains(t, settings, hex.EncodeToString([]byte(secret)))
+	}
 }
 
 // leakScenario does all that carries something private, right and wrong, and looks at what errors say.

@@ -502,7 +502,29 @@ func TestWebhookModeration(t *testing.T) {
 		_, err := alice.Messages.SendMessage(t.Context(), rig.To("bob", "let through"))
 		return err == nil
 	}, time.Minute, 50*time.Millisecond)
-	require.Positive(t, s.Metric("parley_webhook_moderated_total"))
+	for _, result := range []string{"allow", "reject", "replace", "failed_reject", "failed_allow"} {
+		require.Positive(t, s.MetricWith("parley_webhook_moderated_total", `result="`+result+`"`), result)
+	}
+	require.Positive(t, s.Metric("parley_webhook_moderation_seconds_count"))
+
+	// Strangers' and muted members' messages are shown to nobody.
+	r.start()
+	mallory := s.Client("mallory", "m1")
+	group := alice.Group(t.Context(), "bob")
+	mu.Lock()
+	before := judged
+	mu.Unlock()
+	for range 20 {
+		_, err = mallory.Messages.SendMessage(t.Context(), rig.To(group, "let me in"))
+		require.Equal(t, parleyv1.ErrorReason_ERROR_REASON_SESSION_UNAVAILABLE, detailOf(err).GetReason())
+	}
+	_, err = alice.Relations.BlockUser(t.Context(), &parleyv1.BlockUserRequest{UserId: "mallory"})
+	require.NoError(t, err)
+	_, err = mallory.Messages.SendMessage(t.Context(), rig.To("alice", "let me in"))
+	require.Equal(t, parleyv1.ErrorReason_ERROR_REASON_RECIPIENT_UNAVAILABLE, detailOf(err).GetReason())
+	mu.Lock()
+	defer mu.Unlock()
+	require.Equal(t, before, judged)
 }
 
 // Without a key there are no webhooks, and by default none reaches this machine or plain http.

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
+	"github.com/parley-im/parley/server/committer"
 	"github.com/parley-im/parley/server/message"
 )
 
@@ -23,32 +24,46 @@ type Moderator interface {
 	Judge(ctx context.Context, senderID string, drafts []message.Draft) ([]Verdict, error)
 }
 
-// Moderate makes m judge what is sent from now on. To be called before the first Send.
-func (s *Service) Moderate(m Moderator) { s.moderator = m }
+// Moderated is a committer that has drafts judged first. It stands behind what is cheaper to ask, such as rates.
+type Moderated struct {
+	Committer
+	Moderator Moderator
+}
 
-// moderate leaves out the drafts that may not be sent, with their errors in out, and replaces those that are sent
-// otherwise than written. Their digest stays that of what was written, so that a repeated send is known again.
-func (s *Service) moderate(ctx context.Context, senderID string, drafts []message.Draft, place []int, out []Outcome) ([]message.Draft, []int, error) {
-	if s.moderator == nil || len(drafts) == 0 || !s.moderator.Active() {
-		return drafts, place, nil
+// Send implements Committer for the drafts of one sender. It leaves out those that may not be sent, and replaces those that
+// are sent otherwise than written. Their digest stays that of what was written, so that a repeated send is known again.
+func (m Moderated) Send(ctx context.Context, drafts []message.Draft) ([]committer.Outcome, error) {
+	if len(drafts) == 0 || !m.Moderator.Active() {
+		return m.Committer.Send(ctx, drafts)
 	}
-	verdicts, err := s.moderator.Judge(ctx, senderID, drafts)
+	verdicts, err := m.Moderator.Judge(ctx, drafts[0].SenderID, drafts)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	kept, at := drafts[:0], place[:0]
+	out := make([]committer.Outcome, len(drafts))
+	kept, place := make([]message.Draft, 0, len(drafts)), make([]int, 0, len(drafts))
 	for i, v := range verdicts {
 		if v.Err != nil {
-			out[place[i]].Err = v.Err
+			out[i].Err = v.Err
 			continue
 		}
 		d := drafts[i]
 		if v.Body != nil {
 			d.Type, d.Body = v.Type, v.Body
 		}
-		kept, at = append(kept, d), append(at, place[i])
+		kept, place = append(kept, d), append(place, i)
 	}
-	return kept, at, nil
+	if len(kept) == 0 {
+		return out, nil
+	}
+	committed, err := m.Committer.Send(ctx, kept)
+	if err != nil {
+		return nil, err
+	}
+	for n, o := range committed {
+		out[place[n]] = o
+	}
+	return out, nil
 }
 
 // TypeOf is the type of what users write; ok is false for everything else.

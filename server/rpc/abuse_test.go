@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -270,7 +271,21 @@ type raw struct {
 
 func newRaw(t *testing.T, addr string) *raw {
 	t.Helper()
-	r := &raw{Conn: dial(t, addr)}
+	return rawOver(t, dial(t, addr))
+}
+
+// elsewhere dials from an address that honest users do not have.
+func elsewhere(t *testing.T, addr string) net.Conn {
+	t.Helper()
+	conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext(t.Context(), "tcp", addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+func rawOver(t *testing.T, conn net.Conn) *raw {
+	t.Helper()
+	r := &raw{Conn: conn}
 	_, err := io.WriteString(r.Conn, http2.ClientPreface)
 	require.NoError(t, err)
 	r.Framer = http2.NewFramer(r.Conn, r.Conn)
@@ -295,16 +310,20 @@ func settled(t *testing.T, before int) {
 		"goroutines stay")
 }
 
-// Who opens and resets streams as fast as they can is let go or kept at bay, and others are served meanwhile.
+// Who opens and resets streams as fast as they can loses the connection soon, and gets no other for a while; those who have
+// one keep it, and others are served meanwhile.
 func TestRapidReset(t *testing.T) {
-	conns := NewConns(0, 0, nil, nil)
+	reg := prometheus.NewRegistry()
+	conns := NewConns(0, 0, nil, reg)
 	addr := guarded(t, (&fakes{send: sent}).config(t), conns)
 	honest(t, addr)
 	before := runtime.NumGoroutine()
-	r := newRaw(t, addr)
-	go io.Copy(io.Discard, r.Conn) //nolint:errcheck // it is closed by either side
-	most := 0
-	for id := uint32(1); id < 60_000; id += 2 {
+	neighbour := rawOver(t, elsewhere(t, addr))
+	r := rawOver(t, elsewhere(t, addr))
+	gone := make(chan struct{})
+	go func() { closedQuietly(r.Conn); close(gone) }()
+	most, sent := 0, 0
+	for id := uint32(1); id < 1_000_000; id += 2 {
 		err := r.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: r.headers(), EndHeaders: true})
 		if err == nil {
 			err = r.WriteRSTStream(id, http2.ErrCodeCancel)
@@ -312,15 +331,88 @@ func TestRapidReset(t *testing.T) {
 		if err != nil {
 			break // the server has had enough
 		}
-		if id%10_001 == 0 || id%10_000 == 1 {
-			honest(t, addr)
-		}
+		sent++
 		most = max(most, runtime.NumGoroutine())
 	}
+	<-gone
+	t.Logf("%d streams were opened and reset, with at most %d goroutines", sent, most-before)
+	require.Less(t, sent, 400_000, "it took all of them")
 	require.Less(t, most-before, 5*MaxConcurrentStreams, "goroutines")
-	r.Conn.Close()
 	honest(t, addr)
+	closed(t, elsewhere(t, addr))
+	var refused dto.Metric
+	require.NoError(t, conns.refused.WithLabelValues("abuse").Write(&refused))
+	require.InDelta(t, 1, refused.GetCounter().GetValue(), 0)
+	require.NoError(t, neighbour.WritePing(false, [8]byte{1}))
+	require.NoError(t, neighbour.SetReadDeadline(time.Now().Add(30*time.Second)))
+	for {
+		f, err := neighbour.ReadFrame()
+		require.NoError(t, err, "the other connection of the address was closed")
+		if f.Header().Type == http2.FramePing {
+			break
+		}
+	}
+	neighbour.Close()
 	settled(t, before)
+}
+
+// Calls that are given up now and then, and those of a client that goes away with many under way, are no abuse.
+func TestHonestResets(t *testing.T) {
+	conns := NewConns(0, 0, nil, nil)
+	waiting := make(chan struct{}, 2*maxResets)
+	srv := NewHTTPServer(t.Context(), &front{obs: silent, next: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		waiting <- struct{}{}
+		<-r.Context().Done()
+	})}, nil, slog.New(slog.DiscardHandler))
+	conns.Watch(srv)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	go srv.Serve(conns.Listen(ln)) //nolint:errcheck // ends with Close
+	t.Cleanup(func() { srv.Close() })
+	r := newRaw(t, ln.Addr().String())
+	go closedQuietly(r.Conn)
+	begin := func(id uint32) {
+		require.NoError(t, r.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: r.headers(), EndHeaders: true}))
+		<-waiting
+	}
+	id := uint32(1)
+	for range maxResets / 2 {
+		begin(id)
+		require.NoError(t, r.WriteRSTStream(id, http2.ErrCodeCancel))
+		id += 2
+	}
+	for range maxResets / 4 {
+		begin(id)
+		id += 2
+	}
+	require.NoError(t, r.Close())
+	require.Eventually(t, func() bool { return conns.Open() == 0 }, 30*time.Second, time.Millisecond)
+	require.False(t, conns.penalties.punished("127.0.0.1", realNow()))
+}
+
+// Penalties grow while somebody goes on, end, and are forgotten.
+func TestPenalties(t *testing.T) {
+	p, now := newPenalties(), realNow()
+	want := firstPenalty
+	for range 8 {
+		require.False(t, p.punished("a", now))
+		p.punish("a", now)
+		require.True(t, p.punished("a", now.Add(want)))
+		p.punish("a", now.Add(want/2))
+		now = now.Add(want + 1)
+		require.False(t, p.punished("a", now))
+		want = min(2*want, maxPenalty)
+	}
+	require.False(t, p.punished("b", now))
+	now = now.Add(maxPenalty + penaltyMemory + 1)
+	p.punish("a", now)
+	require.False(t, p.punished("a", now.Add(firstPenalty+1)), "it begins anew")
+	for i := range 2 * maxPenalties {
+		p.punish(fmt.Sprint(i), now)
+	}
+	require.Equal(t, maxPenalties, p.list.Len())
+	require.False(t, p.punished("a", now))
+	require.True(t, p.punished(fmt.Sprint(2*maxPenalties-1), now))
 }
 
 // Headers that never end do not fill the memory: the server closes the connection.

@@ -3,7 +3,6 @@ package rpc
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"connectrpc.com/connect"
 )
@@ -11,13 +10,13 @@ import (
 // answer is the interceptor around all that may fail: it recovers from panics, gives unary calls a deadline and turns
 // errors into what the client is told.
 type answer struct {
-	timeout time.Duration // of unary calls; a shorter one of the client's own counts
+	deadlines deadlines // of unary calls; a shorter one of the client's own counts
 }
 
 // WrapUnary implements connect.Interceptor.
 func (a *answer) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (_ connect.AnyResponse, err error) {
-		ctx, cancel := context.WithTimeout(ctx, a.timeout)
+		ctx, cancel := context.WithTimeout(ctx, a.deadlines[req.Spec().Procedure])
 		defer cancel()
 		if err := notRefused(ctx); err != nil {
 			return nil, err

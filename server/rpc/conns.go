@@ -40,14 +40,15 @@ type Conns struct {
 	all   int64
 	perIP map[string]int64 // what has none is left out
 
-	refused *prometheus.CounterVec
+	penalties *penalties
+	refused   *prometheus.CounterVec
 }
 
 // NewConns returns bounds; 0 is none. reg may be nil.
 func NewConns(most, mostIP int64, proxies Proxies, reg prometheus.Registerer) *Conns {
 	c := &Conns{most: most, mostIP: mostIP, proxies: proxies, idle: strangerIdle, perIP: make(map[string]int64),
-		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_connections_refused_total",
-			Help: "Connections closed as they came because there were too many, in all or of an address."}, []string{"limit"})}
+		penalties: newPenalties(), refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_connections_refused_total",
+			Help: "Connections closed as they came because there were too many, in all or of an address, or after abuse."}, []string{"limit"})}
 	if reg != nil {
 		reg.MustRegister(c.refused, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_connections",
 			Help: "Connections to the API, streams among them."}, func() float64 { return float64(c.Open()) }))
@@ -80,6 +81,9 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		if counted := l.conns.enter(conn); counted != nil {
 			return counted, nil
 		}
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // nothing was sent; the kernel need not remember it
+		}
 		_ = conn.Close()
 	}
 }
@@ -91,6 +95,10 @@ func (c *Conns) enter(conn net.Conn) net.Conn {
 		return conn // of a test's own listener
 	}
 	network := c.network(conn.RemoteAddr())
+	if network != "" && c.penalties.punished(network, realNow()) {
+		c.refused.WithLabelValues("abuse").Inc()
+		return nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -144,14 +152,19 @@ type countedConn struct {
 	known atomic.Bool
 	// refused counts requests in a row that were refused because their address makes too many.
 	refused atomic.Int32
+	gone    atomic.Bool // it is closed
 
 	mu    sync.Mutex
 	timer *time.Timer // closes it; nil while it is in use or known
+	// resets are the calls that were given up on it, less those that were forgotten by resetAt, the time of the last one.
+	resets  float64
+	resetAt time.Time
 }
 
 // Close implements net.Conn.
 func (c *countedConn) Close() error {
 	c.once.Do(func() {
+		c.gone.Store(true)
 		c.conns.leave(c.network)
 		c.use()
 	})
@@ -225,6 +238,6 @@ func passed(ctx context.Context, ok bool) {
 	case ok && c.refused.Load() != 0:
 		c.refused.Store(0)
 	case !ok && c.refused.Add(1) >= maxRefused:
-		_ = c.Close()
+		c.abused()
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"net/http"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 	"github.com/parley-im/parley/server/refusal"
@@ -169,10 +171,19 @@ func httpStatus(c connect.Code) int {
 	}
 }
 
+// encodedDetail is a detail that is the same to the byte each time: the order of its metadata tells nothing.
+func encodedDetail(m proto.Message) (*connect.ErrorDetail, error) {
+	var encoded anypb.Any
+	if err := anypb.MarshalFrom(&encoded, m, proto.MarshalOptions{Deterministic: true}); err != nil {
+		return nil, err
+	}
+	return connect.NewErrorDetail(&encoded)
+}
+
 // wireError is the verdict as connect sends it.
 func (v verdict) wireError() *connect.Error {
 	out := connect.NewError(v.code, errors.New(v.text))
-	if detail, err := connect.NewErrorDetail(v.detail); err == nil {
+	if detail, err := encodedDetail(v.detail); err == nil {
 		out.AddDetail(detail)
 	}
 	if after := v.retryAfter(); after > 0 {

@@ -28,11 +28,13 @@ type express struct {
 	gate   *gate
 	send   func(context.Context, *parleyv1.SendMessageRequest) (*parleyv1.SendMessageResponse, error)
 	answer *answer
+	limit  time.Duration // of a call
 	errors *connect.ErrorWriter
 }
 
 func newExpress(next http.Handler, g *gate, m parleyv1connect.MessageServiceHandler, a *answer) *express {
-	return &express{next: next, gate: g, send: m.SendMessage, answer: a, errors: connect.NewErrorWriter()}
+	return &express{next: next, gate: g, send: m.SendMessage, answer: a, errors: connect.NewErrorWriter(),
+		limit: a.deadlines[parleyv1connect.MessageServiceSendMessageProcedure]}
 }
 
 // What connect puts on each answer; shared, since nobody changes the values of a header in place.
@@ -74,7 +76,7 @@ func (e *express) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.next.ServeHTTP(w, r)
 		return
 	}
-	limit := e.answer.timeout
+	limit := e.limit
 	if within > 0 {
 		limit = min(limit, within)
 	}

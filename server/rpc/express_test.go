@@ -182,7 +182,7 @@ func TestWhatGoesTheShortWay(t *testing.T) {
 			e := newExpress(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				long = true
 				passed, failed = io.ReadAll(r.Body)
-			}), g, cfg.Services.Message, &answer{timeout: cfg.UnaryTimeout})
+			}), g, cfg.Services.Message, &answer{deadlines: Deadlines(cfg.UnaryTimeout)})
 			req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, sendPath, bytes.NewReader(c.body))
 			req.Header = c.header
 			rec := httptest.NewRecorder()

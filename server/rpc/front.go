@@ -23,7 +23,11 @@ type front struct {
 }
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{id: newCallID(), started: realNow(), obs: f.obs}
+	began := realNow()
+	if gaveUp(r.Context(), r, began) {
+		return
+	}
+	c := &call{id: newCallID(), started: began, obs: f.obs}
 	if c.detachable = newDetachable(w, r); c.detachable != nil {
 		w = c.detachable
 	}
@@ -58,6 +62,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	f.next.ServeHTTP(w, r)
+	gaveUp(ctx, r, began)
 }
 
 // panicked makes an error of what recover returned, with the stack.

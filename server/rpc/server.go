@@ -18,7 +18,7 @@ import (
 	"github.com/parley-im/parley/server/wire"
 )
 
-// DefaultUnaryTimeout bounds unary calls, and how long a request may take to arrive.
+// DefaultUnaryTimeout bounds the longest unary calls (deadline.go), and how long a request may take to arrive.
 const DefaultUnaryTimeout = 10 * time.Second
 
 // Services are the handlers of all services. None may be nil.
@@ -104,7 +104,7 @@ func New(cfg Config) (http.Handler, error) {
 	mux.Handle("/", fallback(cfg.Pages))
 	var next http.Handler = mux
 	if cfg.Tracing == nil { // what is traced goes the long way
-		next = newExpress(mux, g, cfg.Services.Message, &answer{timeout: cfg.UnaryTimeout})
+		next = newExpress(mux, g, cfg.Services.Message, &answer{deadlines: Deadlines(cfg.UnaryTimeout)})
 	}
 	if cfg.Addresses != nil {
 		next = &addressed{next: next, admit: cfg.Addresses, proxies: cfg.Proxies}
@@ -123,11 +123,11 @@ func (cfg Config) check() error {
 			return fmt.Errorf("rpc: no handler for the service %s", v.Type().Field(i).Name)
 		}
 	}
-	return errors.Join(checkOrigins(cfg.CORSOrigins), checkAccess(declared), checkRights(rights))
+	return errors.Join(checkOrigins(cfg.CORSOrigins), checkAccess(declared), checkRights(rights), checkDeadlines())
 }
 
 func (cfg Config) interceptors(rules *validation) []connect.Interceptor {
-	inner := []connect.Interceptor{&answer{timeout: cfg.UnaryTimeout}, rules}
+	inner := []connect.Interceptor{&answer{deadlines: Deadlines(cfg.UnaryTimeout)}, rules}
 	if cfg.Tracing == nil {
 		return inner
 	}

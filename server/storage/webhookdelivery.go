@@ -10,6 +10,7 @@ import (
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 	"github.com/parley-im/parley/gen/sqlc"
 	"github.com/parley-im/parley/server/message"
+	"github.com/parley-im/parley/server/session"
 	"github.com/parley-im/parley/server/webhook"
 )
 
@@ -91,26 +92,25 @@ func (s *Webhooks) StillOffline(ctx context.Context, e message.Entry, users []st
 	return out, nil
 }
 
-// KnownDrafts implements webhook.Known. It belongs to sending, and so to the pool of the API.
-type KnownDrafts struct{ *DB }
+// Standings implements webhook.Standings. It belongs to sending, and so to the pool of the API.
+type Standings struct{ *DB }
 
-// Known implements webhook.Known.
-func (s KnownDrafts) Known(ctx context.Context, senderID string, drafts []message.Draft) ([]bool, error) {
-	p := sqlc.MessageKnownParams{UserID: senderID}
+// Standings implements webhook.Standings.
+func (s Standings) Standings(ctx context.Context, senderID string, drafts []message.Draft) ([]webhook.Standing, error) {
+	p := sqlc.DraftStandingsParams{UserID: senderID}
 	for _, d := range drafts {
-		p.SessionIds, p.MsgIds = append(p.SessionIds, d.SessionID), append(p.MsgIds, d.MessageID)
+		p.SessionIds, p.MsgIds, p.Peers = append(p.SessionIds, d.SessionID), append(p.MsgIds, d.MessageID), append(p.Peers, d.Peer)
 	}
-	rows, err := s.q.MessageKnown(ctx, s.pool, p)
+	rows, err := s.q.DraftStandings(ctx, s.pool, p)
 	if err != nil {
 		return nil, Fault(err)
 	}
-	known := make(map[sqlc.MessageKnownRow]bool, len(rows))
-	for _, r := range rows {
-		known[r] = true
-	}
-	out := make([]bool, len(drafts))
-	for i, d := range drafts {
-		out[i] = known[sqlc.MessageKnownRow{SessionID: d.SessionID, MsgID: d.MessageID}]
+	out := make([]webhook.Standing, len(rows))
+	for i, r := range rows {
+		// Who writes to a user for the first time is a member of the direct session that the message makes.
+		first := !r.IsThere && drafts[i].Peer != ""
+		out[i] = webhook.Standing{Known: r.IsKnown, Part: session.Part{Known: r.WasMember || first, Active: r.IsMember || first,
+			Kind: session.Kind(r.Kind), Role: session.Role(r.Role), Muted: r.IsMuted, SendRole: session.Role(r.SendRole), Reach: session.Reach(r.Reach)}}
 	}
 	return out, nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/parley-im/parley/server/message"
 	"github.com/parley-im/parley/server/messaging"
 	"github.com/parley-im/parley/server/refusal"
+	"github.com/parley-im/parley/server/session"
 	"github.com/parley-im/parley/server/wire"
 )
 
@@ -29,15 +30,21 @@ const (
 	maxReason = 256
 )
 
-// Known tells what was committed before. Implemented by storage.
-type Known interface {
-	// Known returns for each of a sender's drafts whether its id was committed in its session before.
-	Known(ctx context.Context, senderID string, drafts []message.Draft) ([]bool, error)
+// Standing is what is known of a draft before anybody is asked about it.
+type Standing struct {
+	Known bool         // its id was committed in its session before
+	Part  session.Part // the sender's, in its session or in the direct one that it would make
+}
+
+// Standings tells how drafts stand. Implemented by storage; one look at the store for all of them.
+type Standings interface {
+	// Standings returns one for each of a sender's drafts, in their order.
+	Standings(ctx context.Context, senderID string, drafts []message.Draft) ([]Standing, error)
 }
 
 // Moderator implements messaging.Moderator. Safe for concurrent use.
 type Moderator struct {
-	known   Known
+	store   Standings
 	epoch   Epoch
 	sender  *Sender
 	clock   clockwork.Clock
@@ -51,8 +58,8 @@ type Moderator struct {
 }
 
 // NewModerator returns a moderator that asks nobody before Use.
-func NewModerator(known Known, epoch Epoch, sender *Sender, clock clockwork.Clock, m *Metrics) *Moderator {
-	return &Moderator{known: known, epoch: epoch, sender: sender, clock: clock, metrics: m, slots: make(chan struct{}, MaxModerating)}
+func NewModerator(store Standings, epoch Epoch, sender *Sender, clock clockwork.Clock, m *Metrics) *Moderator {
+	return &Moderator{store: store, epoch: epoch, sender: sender, clock: clock, metrics: m, slots: make(chan struct{}, MaxModerating)}
 }
 
 // Use makes w be asked from now on; nil: nobody.
@@ -67,20 +74,24 @@ var (
 )
 
 // Judge implements messaging.Moderator. A message that was committed before is not judged again: its sender gets the first
-// answer.
+// answer. One whose sender may not send is refused here and shown to nobody: the app is not asked by strangers, neither to
+// read what they write nor to bear what they send.
 func (m *Moderator) Judge(ctx context.Context, senderID string, drafts []message.Draft) ([]messaging.Verdict, error) {
 	out := make([]messaging.Verdict, len(drafts))
 	w := m.hook.Load()
 	if w == nil || len(drafts) == 0 {
 		return out, nil
 	}
-	known, err := m.known.Known(ctx, senderID, drafts)
+	standings, err := m.store.Standings(ctx, senderID, drafts)
 	if err != nil {
 		return nil, err
 	}
 	var place []int
-	for i := range drafts {
-		if !known[i] {
+	for i, s := range standings {
+		if s.Known {
+			continue
+		}
+		if out[i].Err = session.Authorize(session.Send, s.Part); out[i].Err == nil {
 			place = append(place, i)
 		}
 	}

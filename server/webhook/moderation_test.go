@@ -18,12 +18,58 @@ import (
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 	"github.com/parley-im/parley/server/message"
 	"github.com/parley-im/parley/server/refusal"
+	"github.com/parley-im/parley/server/session"
 )
 
-type nothingKnown struct{}
+// members are senders who may send all that they try, and nothing of it was sent before.
+type members struct{}
 
-func (nothingKnown) Known(_ context.Context, _ string, d []message.Draft) ([]bool, error) {
-	return make([]bool, len(d)), nil
+func (members) Standings(_ context.Context, _ string, d []message.Draft) ([]Standing, error) {
+	out := make([]Standing, len(d))
+	for i := range out {
+		out[i].Part = session.Part{Known: true, Active: true, Kind: session.KindGroup, Role: session.RoleMember, SendRole: session.RoleMember}
+	}
+	return out, nil
+}
+
+// standings are as written, in the order of the drafts.
+type standings []Standing
+
+func (s standings) Standings(context.Context, string, []message.Draft) ([]Standing, error) {
+	return s, nil
+}
+
+// Nobody is asked about what may not be sent, nor about what was sent.
+func TestStrangersAreNotModerated(t *testing.T) {
+	j := newJudge(t, Reject)
+	member := session.Part{Known: true, Active: true, Kind: session.KindGroup, Role: session.RoleMember, SendRole: session.RoleMember}
+	former, muted, low := member, member, member
+	former.Active, muted.Muted, low.SendRole = false, true, session.RoleAdmin
+	refused := standings{{}, {Part: former}, {Part: muted}, {Part: low}, {Part: session.Part{Known: true, Active: true, Reach: session.BlockedByYou}},
+		{Part: session.Part{Known: true, Active: true, Reach: session.Unreachable}}}
+	want := []error{session.Unavailable, session.Unavailable, session.Muted, session.RoleTooLow, session.BlockedPeer, session.PeerUnavailable}
+	ask := func(s standings) []error {
+		t.Helper()
+		j.store = s
+		v, err := j.Judge(t.Context(), "alice", func() (d []message.Draft) {
+			for range s {
+				d = append(d, textDraft(t))
+			}
+			return d
+		}())
+		require.NoError(t, err)
+		var errs []error
+		for _, x := range v {
+			errs = append(errs, x.Err)
+		}
+		return errs
+	}
+	require.Equal(t, want, ask(refused))
+	require.Equal(t, []error{nil, nil}, ask(standings{{Known: true}, {Known: true, Part: former}}), "repeated sends get their first answer")
+	require.Zero(t, j.hits.Load())
+	// Beside them one that may be sent is judged alone: the answer has one verdict.
+	require.Equal(t, append(want, nil), ask(append(refused, Standing{Part: member})))
+	require.EqualValues(t, 1, j.hits.Load())
 }
 
 type judge struct {
@@ -49,7 +95,7 @@ func newJudge(t *testing.T, on OnFailure) *judge {
 	t.Cleanup(srv.Close)
 	w, sealer := hook(t, srv.URL)
 	w.OnFailure, w.Timeout = on, 20*time.Second
-	j.Moderator = NewModerator(nothingKnown{}, there{}, NewSender(loopback(t), sealer, j.clock, "test"), j.clock, NewMetrics(nil))
+	j.Moderator = NewModerator(members{}, there{}, NewSender(loopback(t), sealer, j.clock, "test"), j.clock, NewMetrics(nil))
 	j.Use(&w)
 	j.say(`{"verdicts":[{"action":"MODERATION_ACTION_ALLOW"}]}`)
 	return j

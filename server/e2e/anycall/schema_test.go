@@ -37,7 +37,7 @@ func rpcs() []protoreflect.MethodDescriptor {
 
 // pool is what valid requests are made of.
 type pool struct {
-	users, devices, sessions, messageIDs, tokens, epochs []string
+	users, devices, sessions, messageIDs, tokens, epochs, webhooks []string
 }
 
 // generator makes requests of a schema. Not safe for concurrent use.
@@ -92,6 +92,12 @@ func (g *generator) fill(m protoreflect.Message, depth int) {
 	if to, some := d.Fields().ByName("up_to_seq"), d.Fields().ByName("seqs"); to != nil && some != nil {
 		m.Clear(pick(g.r, []protoreflect.FieldDescriptor{to, some}))
 	}
+	// Webhooks that nobody answers, and none that moderates: nothing could be sent any more.
+	if u := d.Fields().ByName("url"); u != nil && d.Fields().ByName("event_types") != nil {
+		m.Set(u, protoreflect.ValueOfString("http://127.0.0.1:9/"+private))
+		m.Clear(d.Fields().ByName("moderation_failure"))
+		m.Clear(d.Fields().ByName("moderation_timeout"))
+	}
 	if d.FullName() == "google.protobuf.Duration" {
 		m.Set(d.Fields().ByName("seconds"), protoreflect.ValueOfInt64(3600))
 	}
@@ -133,6 +139,9 @@ func (g *generator) scalar(f protoreflect.FieldDescriptor) protoreflect.Value {
 		return protoreflect.ValueOfBool(g.r.IntN(2) == 0)
 	case protoreflect.EnumKind:
 		n := f.Enum().Values().Get(g.r.IntN(f.Enum().Values().Len())).Number()
+		if f.Name() == "event_types" {
+			n = protoreflect.EnumNumber(1 + g.r.IntN(6)) //nolint:gosec // small
+		}
 		if odd {
 			n = pick(g.r, []protoreflect.EnumNumber{-1, 99, math.MaxInt32, math.MinInt32})
 		}
@@ -184,6 +193,10 @@ func (g *generator) text(field string, odd bool) string {
 		return pick(g.r, g.pool.users)
 	case field == "device_id":
 		return pick(g.r, g.pool.devices)
+	case field == "webhook_id":
+		return pick(g.r, g.pool.webhooks)
+	case strings.HasPrefix(field, "delivery_id"):
+		return uuid.NewString()
 	case field == "message_id":
 		if g.r.IntN(3) > 0 {
 			return uuid.NewString()

@@ -33,7 +33,8 @@ type world struct {
 }
 
 func newWorld(t testing.TB) *world {
-	w := &world{t: t, server: rig.Start(t), pool: &pool{}}
+	w := &world{t: t, server: rig.Start(t, "PARLEY_WEBHOOK_KEY="+strings.Repeat("5a", 32),
+		"PARLEY_WEBHOOK_ALLOW_CIDRS=127.0.0.0/8", "PARLEY_WEBHOOK_ALLOW_HTTP=true"), pool: &pool{}}
 	s := w.server
 	w.alice = s.Client("alice", "a")
 	w.bob = s.Client("bob", "b")
@@ -81,8 +82,10 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-// group makes a group for calls to meet, since calls empty those that are there. The oldest is forgotten.
+// group makes a group for calls to meet, since calls empty those that are there. The oldest is forgotten. Webhooks are as few
+// again as lets calls make some.
 func (w *world) group() {
+	w.hooks()
 	if len(w.pool.sessions) > 6 {
 		w.pool.sessions = append(w.pool.sessions[:3:3], w.pool.sessions[4:]...)
 	}
@@ -104,6 +107,26 @@ func (w *world) group() {
 		w.alice.Send(w.t.Context(), id, "hi")
 	}
 	w.pool.sessions = append(w.pool.sessions, id, id)
+}
+
+// hooks leaves a few webhooks, at least one.
+func (w *world) hooks() {
+	admin := w.server.Admin()
+	list, err := admin.ListWebhooks(w.t.Context(), &parleyv1.ListWebhooksRequest{})
+	require.NoError(w.t, err)
+	w.pool.webhooks = []string{uuid.NewString()}
+	for i, hook := range list.GetWebhooks() {
+		if i < 5 {
+			w.pool.webhooks = append(w.pool.webhooks, hook.GetWebhookId())
+			continue
+		}
+		_, err = admin.DeleteWebhook(w.t.Context(), &parleyv1.DeleteWebhookRequest{WebhookId: hook.GetWebhookId()})
+		require.NoError(w.t, err)
+	}
+	made, err := admin.CreateWebhook(w.t.Context(), &parleyv1.CreateWebhookRequest{Url: "http://127.0.0.1:9/",
+		EventTypes: []parleyv1.WebhookEventType{parleyv1.WebhookEventType_WEBHOOK_EVENT_TYPE_MESSAGE_CREATED}})
+	require.NoError(w.t, err)
+	w.pool.webhooks = append(w.pool.webhooks, made.GetWebhook().GetWebhookId())
 }
 
 func (w *world) client(e encoding) *http.Client {
