@@ -288,7 +288,8 @@ func (n *run) report(t *testing.T) {
 				ok += count
 			}
 		}
-		if !testing.Short() {
+		// The server here has no key for webhooks, so no call of theirs is right; server/e2e/webhook_test.go makes such.
+		if !testing.Short() && !strings.Contains(rpc, "Webhook") {
 			require.NotZero(t, n.seen[rpc]["OK"], "%s: no call was right, so little was tried", rpc)
 		}
 	}
