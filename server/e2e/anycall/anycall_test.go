@@ -94,6 +94,7 @@ func TestAnyCall(t *testing.T) {
 	run.report(t)
 	require.True(t, w.server.Ready())
 	require.Zero(t, run.faults(t), "calls ended as internal or unknown by the server's count")
+	w.noHooks() // their jobs have goroutines
 	w.h1.CloseIdleConnections()
 	w.h2.CloseIdleConnections()
 	require.Eventually(t, func() bool { return w.server.Metric("go_goroutines") <= goroutines+8 }, 30*time.Second, 200*time.Millisecond,
@@ -288,7 +289,8 @@ func (n *run) report(t *testing.T) {
 				ok += count
 			}
 		}
-		if !testing.Short() {
+		// The server here has no key for webhooks, so no call of theirs is right; server/e2e/webhook_test.go makes such.
+		if !testing.Short() && !strings.Contains(rpc, "Webhook") {
 			require.NotZero(t, n.seen[rpc]["OK"], "%s: no call was right, so little was tried", rpc)
 		}
 	}

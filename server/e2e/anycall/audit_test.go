@@ -17,14 +17,15 @@ type audit struct {
 	last int64
 }
 
+// What an earlier stream that was right writes after it ended, such as when its device was last in step, is passed over.
 const auditSchema = `
 CREATE TABLE anycall_audit (id bigserial PRIMARY KEY, rel text NOT NULL, old_row text NOT NULL, new_row text NOT NULL);
 CREATE FUNCTION anycall_note() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     old_row jsonb; new_row jsonb;
 BEGIN
-    IF TG_OP <> 'INSERT' THEN old_row := to_jsonb(OLD) - 'last_seen_at'; END IF;
-    IF TG_OP <> 'DELETE' THEN new_row := to_jsonb(NEW) - 'last_seen_at'; END IF;
+    IF TG_OP <> 'INSERT' THEN old_row := to_jsonb(OLD) - 'last_seen_at' - 'synced_at'; END IF;
+    IF TG_OP <> 'DELETE' THEN new_row := to_jsonb(NEW) - 'last_seen_at' - 'synced_at'; END IF;
     IF TG_OP = 'DELETE' AND TG_TABLE_NAME IN ('commit_log', 'relation_change') OR old_row IS NOT DISTINCT FROM new_row THEN
         RETURN NULL;
     END IF;

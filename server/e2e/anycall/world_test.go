@@ -129,6 +129,16 @@ func (w *world) hooks() {
 	w.pool.webhooks = append(w.pool.webhooks, made.GetWebhook().GetWebhookId())
 }
 
+// noHooks leaves none.
+func (w *world) noHooks() {
+	list, err := w.server.Admin().ListWebhooks(w.t.Context(), &parleyv1.ListWebhooksRequest{})
+	require.NoError(w.t, err)
+	for _, hook := range list.GetWebhooks() {
+		_, err = w.server.Admin().DeleteWebhook(w.t.Context(), &parleyv1.DeleteWebhookRequest{WebhookId: hook.GetWebhookId()})
+		require.NoError(w.t, err)
+	}
+}
+
 func (w *world) client(e encoding) *http.Client {
 	if e == grpcProto {
 		return w.h2
