@@ -13,7 +13,7 @@ TOOLS := .tools/bin
 PKG  ?= ./...
 ARGS ?=
 # How long one package's tests may take. The longest of them hold minutes of load and faults.
-TEST_TIMEOUT ?= 15m
+TEST_TIMEOUT ?= 20m
 # How many packages are tested at once, each with goroutines of its own: as many as there are processors, Go's default.
 TEST_PARALLEL ?= $(shell getconf _NPROCESSORS_ONLN)
 # How long each fuzz test is fuzzed.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -198,6 +199,24 @@ func (s *Server) Token(user, device string) string {
 
 // Metric returns the sum of a metric's samples.
 func (s *Server) Metric(name string) float64 { return s.MetricWith(name, "") }
+
+// Goroutines counts the server's goroutines but for those with a function in their stacks whose name begins with without,
+// and returns what all of them do.
+func (s *Server) Goroutines(without string) (n int, profile string) {
+	res, err := http.Get(s.OpsURL + "/debug/pprof/goroutine?debug=1") //nolint:noctx // local
+	require.NoError(s.t, err)
+	defer func() { _ = res.Body.Close() }()
+	all, err := io.ReadAll(res.Body)
+	require.NoError(s.t, err)
+	for stack := range strings.SplitSeq(string(all), "\n\n") {
+		var count int
+		line := stack[strings.LastIndex(stack[:strings.Index(stack+" @ ", " @ ")], "\n")+1:]
+		if _, err := fmt.Sscanf(line, "%d @", &count); err == nil && !strings.Contains(stack, "\t"+without) {
+			n += count
+		}
+	}
+	return n, string(all)
+}
 
 // MetricWith returns the sum of those samples of a metric that have a label, given as name="value"; empty takes all.
 func (s *Server) MetricWith(name, label string) (sum float64) {
