@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -99,15 +98,17 @@ func TestAnyCall(t *testing.T) {
 	w.noHooks() // their jobs have goroutines
 	w.h1.CloseIdleConnections()
 	w.h2.CloseIdleConnections()
+	var now int
 	var all string
-	enough := func() (ok bool) {
-		now := 0
+	t.Cleanup(func() {
+		if now > goroutines+8 {
+			t.Log(all)
+		}
+	})
+	require.Eventually(t, func() bool {
 		now, all = w.server.Goroutines(jobs)
 		return now <= goroutines+8
-	}
-	if !assert.Eventually(t, enough, 30*time.Second, 200*time.Millisecond, "%d goroutines before", goroutines) {
-		t.Log(all)
-	}
+	}, 30*time.Second, 200*time.Millisecond, "%d goroutines before", goroutines)
 }
 
 // jobs is the job queue's library. Its goroutines come some seconds after the server's start, when it has become the leader.
