@@ -22,6 +22,8 @@ type Cache interface {
 	// Clear forgets every session of the log's present life, and voids all leases. It takes longer than half a second where
 	// there are many.
 	Clear(ctx context.Context) error
+	// Life names the log's present life. Entries of another one are kept apart: it gives the same seqs to other entries.
+	Life() string
 	// Ping reports whether the cache answers and takes writes.
 	Ping(ctx context.Context) error
 }
@@ -38,8 +40,10 @@ type Cached struct {
 }
 
 // Batch is entries of one session, ascending and without holes. With a Lease they are stored only while it holds: it is
-// void once the session was dropped, or the cache has lost what it held.
+// void once the session was dropped, or the cache has lost what it held. Life is the log's life that they are of: a batch
+// may wait while the log goes over to another one. Empty is the present life.
 type Batch struct {
 	Lease   string
+	Life    string
 	Entries []*wire.Entry
 }

@@ -192,9 +192,10 @@ func (k *Keeper) add(b Batch) {
 		return
 	}
 	k.bytes += n
+	b.Life = k.cache.Life()
 	first := b.Entries[0]
 	if at, ok := k.last[first.SessionID]; ok && b.Lease == "" {
-		if to := &k.queue[at]; to.Lease == "" && len(to.Entries)+len(b.Entries) <= maxTogether &&
+		if to := &k.queue[at]; to.Lease == "" && to.Life == b.Life && len(to.Entries)+len(b.Entries) <= maxTogether &&
 			to.Entries[len(to.Entries)-1].Seq+1 == first.Seq {
 			to.Entries = append(slices.Clip(to.Entries), b.Entries...) // the publisher's own slice is not to be written to
 			return

@@ -35,6 +35,12 @@ type fakeCache struct {
 
 	mu      sync.Mutex
 	batches []offline.Batch
+	life    atomic.Value // string
+}
+
+func (c *fakeCache) Life() string {
+	life, _ := c.life.Load().(string)
+	return life
 }
 
 func (c *fakeCache) appended() []offline.Batch {
@@ -428,6 +434,31 @@ func TestNothingOfAForgottenSessionStillWaits(t *testing.T) {
 }
 
 // What comes while a round is being written gathers for the next one, by session.
+// What gathered before the log went over to another life must not be taken for entries of that one, which have the same seqs.
+func TestEntriesOfAFormerLifeStayWithIt(t *testing.T) {
+	cache := &fakeCache{}
+	cache.life.Store("former")
+	w := newWorld(cache)
+	w.run(t)
+	eventually(t, func() bool { return cache.pings.Load() == 1 }, "no first probe")
+	id := uuid.New()
+	w.keeper.Committed([]*wire.Entry{wire.Encode(entry(id, 1))})
+	eventually(t, func() bool { return cache.appends.Load() == 1 }, "no append")
+	w.keeper.Committed([]*wire.Entry{wire.Encode(entry(id, 2))})
+	cache.life.Store("present")
+	w.keeper.Committed([]*wire.Entry{wire.Encode(entry(id, 3))})
+	eventually(t, func() bool {
+		w.clock.Advance(50 * time.Millisecond)
+		return cache.appends.Load() == 2
+	}, "no second append")
+	lives := map[int64]string{}
+	for _, batch := range cache.appended() {
+		require.Len(t, batch.Entries, 1, "entries of two lives are not joined")
+		lives[batch.Entries[0].Seq] = batch.Life
+	}
+	require.Equal(t, map[int64]string{1: "former", 2: "former", 3: "present"}, lives)
+}
+
 func TestWhatComesDuringARoundGathers(t *testing.T) {
 	cache := &fakeCache{hang: make(chan struct{})}
 	w := newWorld(cache)

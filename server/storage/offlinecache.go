@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -50,9 +51,15 @@ func NewOfflineCache(client redis.UniversalClient, epoch func() string, length i
 	return &OfflineCache{client: client, epoch: epoch, length: length, ttl: ttl}
 }
 
-// keys are a session's keys; what is in braces decides the slot of a cluster.
-func (c *OfflineCache) keys(id uuid.UUID) []string {
-	tag := "{" + id.String() + "}:" + c.epoch()
+// Life implements offline.Cache.
+func (c *OfflineCache) Life() string { return c.epoch() }
+
+// keys are a session's keys in the log's present life.
+func (c *OfflineCache) keys(id uuid.UUID) []string { return keysIn(c.epoch(), id) }
+
+// keysIn are a session's keys; what is in braces decides the slot of a cluster.
+func keysIn(life string, id uuid.UUID) []string {
+	tag := "{" + id.String() + "}:" + life
 	keys := make([]string, len(keyKinds))
 	for i, kind := range keyKinds {
 		keys[i] = kind + tag
@@ -109,7 +116,7 @@ func (c *OfflineCache) appendCall(batches []offline.Batch, until int64) (keys []
 	}
 	keys, args = make([]string, 0, 3*len(batches)), append(make([]any, 0, n), c.length, c.ttl.Milliseconds(), until)
 	for _, b := range batches {
-		keys = append(keys, c.keys(b.Entries[0].SessionID)...)
+		keys = append(keys, keysIn(cmp.Or(b.Life, c.epoch()), b.Entries[0].SessionID)...)
 		args = append(args, b.Lease, b.Entries[0].Seq, b.Entries[len(b.Entries)-1].Seq, len(b.Entries))
 		bodies := len(args) + 2*len(b.Entries)
 		args = args[:bodies+2*len(b.Entries)]
