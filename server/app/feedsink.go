@@ -158,19 +158,27 @@ func (f *feedSink) Polled(ctx context.Context, began time.Time) {
 // Lost implements feed.Sink. What was missed is not only where sessions stand, but also states, relations and revocations,
 // which cannot be found again for each stream at a bearable price; devices that come back read all that themselves.
 func (f *feedSink) Lost() {
+	f.distrust()
+	f.gate.ForgetAll()
+	f.streams.Missed()
+}
+
+// distrust makes the node ask PostgreSQL again for what it had in memory.
+func (f *feedSink) distrust() {
 	if f.roster != nil { // first: the streams ask it
 		f.roster.Lost()
 	}
 	f.cached.Distrust()
 	f.ring.Clear()
-	f.gate.ForgetAll()
-	f.streams.Missed()
 }
 
 // EpochChanged implements feed.Sink. If a connection has told it before, then what was committed from then on to this poll
-// is not surely among what the poll found, because transaction numbers are given out again too; so all is read again.
+// is not surely among what the poll found, because transaction numbers are given out again too; so all is read again. The
+// streams have started afresh when the connection told; ended now, a device might not have heard of the new epoch yet, and
+// would be told a second time.
 func (f *feedSink) EpochChanged(epoch string) {
 	if !f.epoch.observe(epoch) {
-		f.Lost()
+		f.distrust()
+		f.streams.ReloadAll()
 	}
 }

@@ -14,8 +14,8 @@ import (
 // only the later one takes part in this: an earlier one that gets its number afterwards is not told of any more, and
 // could otherwise end the later one from its grave.
 //
-// A node whose feed lost its place may not have heard of newer streams; it ends its own (Missed). Who hears of an older
-// stream than their own tells of their own again.
+// A node whose feed lost its place may not have heard of newer streams. So it tells of its own once more (ReloadAll), and
+// who hears of an older stream than their own tells of their own again.
 
 // A call that waits long for its number (PostgreSQL does not answer its node) may be one that its device has given up
 // without the node noticing; the number would be higher than that of the stream which the device opened elsewhere meanwhile.

@@ -31,6 +31,9 @@ func TestNewerStreamElsewhereDisplaces(t *testing.T) {
 	w.mgr.Started("alice", "a1", 3)
 	require.Equal(t, refusal.StreamDisplaced, reasonOf(<-d.done))
 	require.True(t, w.mgr.Has("alice", "a2"))
+	w.told = nil
+	w.mgr.ReloadAll() // something may have been missed
+	require.Contains(t, w.told, int64(2))
 }
 
 // A stream that hears of others before it has its number is judged once it has.

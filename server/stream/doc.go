@@ -42,7 +42,7 @@
 //     writes them after, and the device applies it last. Either way the last word on each entry is not older than C.
 //   - The event does not come because the device itself made C: the hub tells the stream all the same (Passed), so that
 //     entries chosen after C's answer are not older than it. The answer itself tells the device what C changed.
-//   - The feed lost its place: the stream ends, and its device comes back (Missed). A membership changed: its session is void (Joined), since a
+//   - The feed lost its place: all sessions are void (Lost). A membership changed: its session is void (Joined), since a
 //     new membership moves the cursors without an event.
 //   - A send moves the sender's watermark without an event. Its entry is in the log: below the snapshot's head S saw the
 //     watermark too, above it the device meets the entry later, or has the answer to its send. Sending means having read

@@ -103,7 +103,7 @@ type nearby struct {
 // new, and if there is nothing else that may take its time: then a writer sends it like what was queued. What the queue
 // holds must be taken before the lock is let go, and sent first. nil if it cannot be so.
 func (s *Stream) nearby() []nearby {
-	if s.endErr != nil || len(s.joined) > 0 || len(s.behind) == 0 || len(s.behind) > maxNearby || s.queueBytes > maxFrame {
+	if s.endErr != nil || s.lost || len(s.joined) > 0 || len(s.behind) == 0 || len(s.behind) > maxNearby || s.queueBytes > maxFrame {
 		return nil
 	}
 	room := maxFrame - s.queueBytes

@@ -318,6 +318,19 @@ func (m *Manager) Missed() {
 	}
 }
 
+// ReloadAll makes every stream read its memberships and heads again, and tells other nodes of it again: something may have
+// been missed.
+func (m *Manager) ReloadAll() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for k, e := range m.live {
+		e.Lost()
+		if e.number != 0 {
+			m.devices.Seen(k.userID, k.deviceID, e.number)
+		}
+	}
+}
+
 // Streams is the number of live streams.
 func (m *Manager) Streams() int64 {
 	m.mu.Lock()

@@ -76,6 +76,7 @@ type snapshot struct {
 // see the package's comment. Guarded by the stream's mutex; the zero value has everything void.
 type snapshots struct {
 	open  bool // from before the positions are read until the backlog is written
+	lost  bool // events may have been missed
 	void  map[uuid.UUID]struct{}
 	known map[uuid.UUID]snapshot
 }
@@ -94,6 +95,9 @@ func (n *snapshots) voided(id uuid.UUID) {
 
 // keep takes what was read after open was set. The lock is held.
 func (n *snapshots) keep(positions []Position, userID string) {
+	if n.lost {
+		return
+	}
 	n.known = make(map[uuid.UUID]snapshot, len(positions))
 	for _, p := range positions {
 		if _, void := n.void[p.SessionID]; !void && p.Head > p.State.From && p.State.Whole {

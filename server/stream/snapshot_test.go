@@ -52,6 +52,10 @@ func TestStateThatChangesWhileADeviceComesBack(t *testing.T) {
 	changes := map[string]func(w *world, id uuid.UUID){
 		"by another device":    func(w *world, id uuid.UUID) { w.mark(id, "bob", "b2", last) },
 		"by the device itself": func(w *world, id uuid.UUID) { w.mark(id, "bob", "b1", last) },
+		"unheard, and the feed has lost its place": func(w *world, id uuid.UUID) {
+			w.set(id, last)
+			w.mgr.ReloadAll()
+		},
 	}
 	for name, change := range changes {
 		for page := range 4 { // 0: while the positions are being read

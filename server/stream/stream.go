@@ -62,6 +62,7 @@ type Stream struct {
 	queueBytes int
 	behind     []*track
 	joined     map[uuid.UUID]struct{} // memberships to read again
+	lost       bool                   // all memberships are to be read again
 	events     pending
 	initial    int             // tracks that CaughtUp waits for
 	parked     bool            // no goroutine is about; see writers
@@ -83,6 +84,15 @@ func (s *Stream) Joined(sessionID uuid.UUID) {
 	}
 	s.joined[sessionID] = struct{}{}
 	s.snapshots.voided(sessionID)
+	s.nudge()
+	s.mu.Unlock()
+}
+
+// Lost makes the stream read all its memberships and heads again.
+func (s *Stream) Lost() {
+	s.mu.Lock()
+	s.lost = true
+	s.snapshots.lost, s.snapshots.known = true, nil
 	s.nudge()
 	s.mu.Unlock()
 }
@@ -154,6 +164,7 @@ type work struct {
 	queue  []queued
 	events []*parleyv1.Event
 	joined []uuid.UUID
+	lost   bool
 	behind bool
 	beat   bool // a heartbeat is due
 }
@@ -180,6 +191,7 @@ func (s *Stream) takeAll() (w work) {
 		w.joined = append(w.joined, id)
 	}
 	s.joined = nil
+	w.lost, s.lost = s.lost, false
 	w.behind = len(s.behind) > 0
 	w.beat, s.silent = s.silent, false
 	return w

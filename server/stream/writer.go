@@ -32,6 +32,16 @@ func (s *Stream) run(ctx context.Context) error {
 		default:
 		}
 		w := s.take()
+		if w.lost {
+			active, err := s.m.sessions.ActiveSessionIDs(ctx, s.userID)
+			if err != nil {
+				return fmt.Errorf("list sessions: %w", err)
+			}
+			w.joined = append(w.joined, active...)
+			for id := range s.tracks {
+				w.joined = append(w.joined, id)
+			}
+		}
 		if len(w.joined) > 0 {
 			if err := s.reload(ctx, w.joined); err != nil {
 				return err
@@ -291,7 +301,7 @@ func (s *Stream) settle() (more bool) {
 	}
 	clear(s.behind[len(rest):])
 	s.behind = rest
-	more = more || len(s.queue) > 0 || len(s.joined) > 0 || len(s.events.order) > 0
+	more = more || s.lost || len(s.queue) > 0 || len(s.joined) > 0 || len(s.events.order) > 0
 	s.mu.Unlock()
 	for _, t := range gone {
 		s.detach(t)

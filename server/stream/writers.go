@@ -140,7 +140,7 @@ func (s *Stream) waiting() bool {
 
 // slow reports whether there is something to do that may take its time. The lock is held.
 func (s *Stream) slow() bool {
-	return s.endErr != nil || len(s.behind) > 0 || len(s.joined) > 0 || s.queueBytes > maxFrame
+	return s.endErr != nil || len(s.behind) > 0 || len(s.joined) > 0 || s.lost || s.queueBytes > maxFrame
 }
 
 // rest parks a stream with which all is done. The lock is held.

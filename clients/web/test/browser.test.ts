@@ -118,9 +118,13 @@ test("long names and long words stay inside, on a phone too", async () => {
     if (size === phone) await a.getByRole("button", { name: "Back to conversations" }).click();
   }
   await a.getByRole("button", { name: "New conversation" }).first().click();
+  const dialog = a.getByRole("dialog", { name: "New conversation" });
+  await dialog.waitFor();
   await fits(a, "the dialog of a new conversation");
   await a.keyboard.press("Escape");
+  await dialog.waitFor({ state: "hidden" });
   await a.getByRole("button", { name: "Menu", exact: true }).click();
+  await a.getByRole("menu").waitFor();
   await fits(a, "the menu");
   for (const path of ["/docs", "/inspect"]) {
     const page = await world.tab(path === "/docs" ? path : `${path}#as=${alice}`, { viewport: phone });
