@@ -84,7 +84,7 @@ export class Subscription {
     try {
       await this.owner.prepare(own.signal);
       watch();
-      for await (const { events } of this.api.subscribe(this.owner.position(), own.signal)) {
+      for await (const { events } of until(own.signal, this.api.subscribe(this.owner.position(), own.signal))) {
         if (own.signal.aborted) break;
         clearTimeout(timer); // what is here is worked on; the stream is not to blame if that takes long
         for (const { kind } of events) {
@@ -103,6 +103,20 @@ export class Subscription {
       this.#cut = undefined;
       own.abort();
     }
+  }
+}
+
+// Ends with the signal, also where fetch lets a silent stream hang although it was aborted (Node's does now and then).
+async function* until<T>(signal: AbortSignal, from: AsyncIterable<T>): AsyncGenerator<T> {
+  const it = from[Symbol.asyncIterator]();
+  for (;;) {
+    const next = await new Promise<IteratorResult<T>>((resolve, reject) => {
+      signal.onabort = () => reject(signal.reason);
+      if (signal.aborted) reject(signal.reason);
+      it.next().then(resolve, reject);
+    });
+    if (next.done) return;
+    yield next.value;
   }
 }
 
