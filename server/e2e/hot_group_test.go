@@ -99,11 +99,16 @@ type hotGroup struct {
 	online  []*rig.Device
 	senders []*rig.Device
 	took    *delays
+	// first is the seq by which the user of a device that is online came into each group.
+	first map[*rig.Device]int64
 }
+
+// atOnce is how many members a call adds.
+const atOnce = 900
 
 func newHotGroup(t *testing.T, online int) *hotGroup {
 	pg, red := testenv.OwnPostgres(t, nil), testenv.OwnRedis(t, nil)
-	w := &hotGroup{took: &delays{took: map[int32][]time.Duration{}}}
+	w := &hotGroup{took: &delays{took: map[int32][]time.Duration{}}, first: map[*rig.Device]int64{}}
 	var address string
 	w.pg, address = countExecutions(t, pg.TCPURL())
 	env := []string{"PARLEY_SIGNING_KEY=" + filepath.Join(t.TempDir(), "signing.pem"), "PARLEY_REDIS_URL=" + red.TCPURL()}
@@ -122,6 +127,7 @@ func newHotGroup(t *testing.T, online int) *hotGroup {
 		d := w.nodes[n%3].NewDevice(fmt.Sprintf("on%04d", n), "d")
 		d.Arrived = w.took.arrived
 		w.online = append(w.online, d)
+		w.first[d] = 1 + int64(n/atOnce)
 	}
 	for n := range 3 {
 		w.senders = append(w.senders, w.nodes[n].NewDevice(fmt.Sprint("sender", n), "d"))
@@ -143,9 +149,9 @@ func (w *hotGroup) group(t *testing.T, members int) (id string, bystanders []str
 		bystanders = append(bystanders, prefix+strconv.Itoa(n))
 		all = append(all, bystanders[n-1])
 	}
-	id = w.senders[0].Group(t.Context(), all[:min(900, len(all))]...)
-	for from := 900; from < len(all); from += 900 {
-		_, err := w.senders[0].Sessions.AddMembers(t.Context(), &parleyv1.AddMembersRequest{SessionId: id, UserIds: all[from:min(from+900, len(all))]})
+	id = w.senders[0].Group(t.Context(), all[:min(atOnce, len(all))]...)
+	for from := atOnce; from < len(all); from += atOnce {
+		_, err := w.senders[0].Sessions.AddMembers(t.Context(), &parleyv1.AddMembersRequest{SessionId: id, UserIds: all[from:min(from+atOnce, len(all))]})
 		require.NoError(t, err)
 	}
 	return id, bystanders
@@ -223,7 +229,7 @@ func (w *hotGroup) mixed(t *testing.T, id string, bystanders []string, rate int,
 		time.Sleep(20 * time.Second / time.Duration(rate))
 	}
 	l.stop()
-	l.check(t, w.senders[0].Client, w.online, []string{id})
+	l.checkSince(t, w.senders[0].Client, w.online, []string{id}, func(d *rig.Device) int64 { return w.first[d] })
 	now, _ := w.online[0].Count()
 	require.Greater(t, now, was)
 	return l.count()

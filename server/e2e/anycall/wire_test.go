@@ -101,7 +101,7 @@ func (w *wired) enveloped() bool {
 
 func (w *wired) json() bool { return w.encoding == connectJSON || w.encoding == rest }
 
-// longestLine is how long path and query may be, in bytes, below what net/http refuses by itself.
+// longestLine is how long path and query, or a header, may be, in bytes, below what net/http refuses by itself.
 const longestLine = 15 << 10
 
 // rest puts a request into path, query and body as its annotation says.
@@ -125,6 +125,7 @@ func (w *wired) rest(req proto.Message) error {
 		w.query.Set("fresh", strconv.FormatBool(fields["fresh"] == true))
 		if epoch, ok := fields["epoch"].(string); ok && !strings.ContainsFunc(epoch, func(r rune) bool { return r < ' ' }) {
 			w.header.Set("Last-Event-ID", epoch)
+			w.foreign = w.foreign || len(epoch) > longestLine
 		}
 		return nil
 	}
