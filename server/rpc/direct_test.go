@@ -36,7 +36,7 @@ func resetByPeer(t *testing.T) net.Conn {
 	t.Cleanup(func() { _ = conn.Close() })
 	_, err = conn.Write([]byte("unread"))
 	require.NoError(t, err)
-	require.NoError(t, peer.(*net.TCPConn).SetLinger(0))
+	require.NoError(t, peer.(*net.TCPConn).SetLinger(0)) //nolint:errcheck // it is one
 	require.NoError(t, peer.Close())
 	return conn
 }
