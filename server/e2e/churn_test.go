@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,7 +55,8 @@ func newChurned(t *testing.T, devices int) *churned {
 	key := "PARLEY_SIGNING_KEY=" + filepath.Join(t.TempDir(), "signing.pem")
 	for range 3 {
 		// Little is kept of what was committed, so that memory comes to rest soon.
-		w.nodes = append(w.nodes, rig.StartOn(t, pg.TCPURL(), key, "PARLEY_REDIS_URL="+red.TCPURL(), "PARLEY_RING_BYTES=1000000"))
+		w.nodes = append(w.nodes, rig.StartOn(t, with(t, pg.TCPURL(), "pool_max_conn_idle_time"), key,
+			"PARLEY_REDIS_URL="+with(t, red.TCPURL(), "conn_max_idle_time"), "PARLEY_RING_BYTES=1000000"))
 	}
 	waitPeers(t, w.nodes)
 	var err error
@@ -79,6 +81,16 @@ func newChurned(t *testing.T, devices int) *churned {
 		w.groups = append(w.groups, w.devices[g*group].Group(t.Context(), names...))
 	}
 	return w
+}
+
+// with is a URL with a setting of one second.
+func with(t *testing.T, raw, setting string) string {
+	u, err := url.Parse(raw)
+	require.NoError(t, err)
+	q := u.Query()
+	q.Set(setting, "1s")
+	u.RawQuery = q.Encode()
+	return u.String()
 }
 
 // round brings all devices online, lets each send, mark and ack, cuts a third of them, and ends with all offline.
@@ -111,18 +123,38 @@ func (w *churned) round(t *testing.T) {
 	}
 }
 
-// rest waits until no stream is left, and returns the least that is held of each thing within a few seconds: goroutines and
-// connections that end on their own take a moment to go.
+// rest waits until no stream is left, and then until what is held stopped becoming less, and returns that.
 func (w *churned) rest(t *testing.T) kept {
-	require.Eventually(t, func() bool { return total(w.nodes, "parley_streams") == 0 }, 20*time.Second, 20*time.Millisecond)
-	least := w.holds(t)
-	for range 10 {
-		time.Sleep(400 * time.Millisecond)
+	w.quiet(t)
+	least, since := w.holds(t), time.Now()
+	for time.Since(since) < restSettled {
+		time.Sleep(200 * time.Millisecond)
 		now := w.holds(t)
-		least = kept{min(least.goroutines, now.goroutines), min(least.heap, now.heap), min(least.memory, now.memory), min(least.descriptors, now.descriptors),
-			min(least.postgres, now.postgres), min(least.redis, now.redis)}
+		if lower := least.lower(now); lower != least {
+			least, since = lower, time.Now()
+		}
 	}
 	return least
+}
+
+// restSettled is how long nothing may have become less for a fleet to be at rest: longer than the pools keep a connection
+// that nobody uses.
+const restSettled = 8 * time.Second
+
+func (w *churned) quiet(t *testing.T) {
+	require.Eventually(t, func() bool { return total(w.nodes, "parley_streams") == 0 }, 60*time.Second, 20*time.Millisecond)
+}
+
+// lower is k with what is less in l. The heap and the memory take part only as far as 1 MiB shows: they move all the time.
+func (k kept) lower(l kept) kept {
+	mib := func(a, b float64) float64 {
+		if b < a-(1<<20) {
+			return b
+		}
+		return a
+	}
+	return kept{min(k.goroutines, l.goroutines), mib(k.heap, l.heap), mib(k.memory, l.memory), min(k.descriptors, l.descriptors),
+		min(k.postgres, l.postgres), min(k.redis, l.redis)}
 }
 
 func (w *churned) holds(t *testing.T) (k kept) {
@@ -144,8 +176,32 @@ func (w *churned) holds(t *testing.T) (k kept) {
 	return k
 }
 
+// over tells what is more than before. The spare is for what is a handful by nature: a connection that a node needs just
+// now, with its goroutines and descriptor on each side. It does not grow with the rounds.
+func (k kept) over(before kept) (what []string) {
+	for _, c := range []struct {
+		what           string
+		was, is, spare float64
+	}{
+		{"goroutines", before.goroutines, k.goroutines, 12},
+		{"descriptors", before.descriptors, k.descriptors, 12},
+		{"connections to PostgreSQL", before.postgres, k.postgres, 6},
+		{"connections to Redis", before.redis, k.redis, 6},
+		{"live heap", before.heap, k.heap, 3 << 20},
+		// What the kernel counts follows the heap's peaks, which come with the first rounds; a short run is still among them.
+		{"memory", before.memory, k.memory, size(96, 96, 12.0) * (1 << 20)},
+	} {
+		if c.is > c.was*1.02+c.spare {
+			what = append(what, fmt.Sprintf("%s: %.0f, and %.0f before", c.what, c.is, c.was))
+		}
+	}
+	return what
+}
+
 // A16: after devices have come and gone for long, the nodes hold no more than before: goroutines, memory, descriptors, and
-// connections to PostgreSQL and Redis. What is compared is the state after a first part, in which pools and caches fill.
+// connections to PostgreSQL and Redis. What is compared is the state after a first part, in which caches fill. The pools are
+// told to give connections back soon, so that what a burst opened is gone before it is looked at. Nor do the nodes log
+// anything of it as a failure.
 func TestChurnLeavesNothingBehind(t *testing.T) {
 	devices, during := size(20, 60, 300), size(2*time.Second, 12*time.Second, scaled(soakChurn(t)))
 	rounds := 0
@@ -165,20 +221,13 @@ func TestChurnLeavesNothingBehind(t *testing.T) {
 	churn(max(during/4, min(during, 10*time.Second)))
 	before = w.rest(t)
 	churn(during)
-	after = w.rest(t)
-	within := func(what string, was, is, spare float64) {
-		t.Helper()
-		require.LessOrEqual(t, is, was*1.02+spare, what)
+	w.quiet(t)
+	// Things that end on their own take a moment to go, longer on a busy machine; what leaked stays however long one waits.
+	after = w.holds(t)
+	for end := time.Now().Add(time.Minute); after.over(before) != nil && time.Now().Before(end); after = after.lower(w.holds(t)) {
+		time.Sleep(200 * time.Millisecond)
 	}
-	// The spare is for what is a handful by nature: a connection that a pool opened for a burst, with its two goroutines and
-	// descriptor on each side. It does not grow with the rounds.
-	within("goroutines", before.goroutines, after.goroutines, 12)
-	within("descriptors", before.descriptors, after.descriptors, 12)
-	within("connections to PostgreSQL", before.postgres, after.postgres, 6)
-	within("connections to Redis", before.redis, after.redis, 6)
-	within("live heap", before.heap, after.heap, 3<<20)
-	// What the kernel counts follows the heap's peaks, which come with the first rounds; a short run is still among them.
-	within("memory", before.memory, after.memory, size(96, 96, 12.0)*(1<<20))
+	require.Empty(t, after.over(before))
 	for _, d := range w.devices {
 		d.Connect()
 	}
@@ -186,4 +235,8 @@ func TestChurnLeavesNothingBehind(t *testing.T) {
 		d.WaitSeq(w.groups[n/10], int64(1+rounds*10))
 	}
 	requireNoProblems(t, w.devices...)
+	for _, n := range w.nodes {
+		n.Stop()
+		require.NotContains(t, n.Log(), `"level":"ERROR"`)
+	}
 }

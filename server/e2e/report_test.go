@@ -31,6 +31,13 @@ func size[T any](least, short, long T) T {
 	}
 }
 
+// prompt is how long something may take for which a time is promised: as long as that in the long forms, and 10 s in the
+// others, which run on machines that may be busy with anything. That is still less than any timeout after which it would
+// happen in the end.
+func prompt(promised time.Duration) time.Duration {
+	return size(10*time.Second, 10*time.Second, promised)
+}
+
 // soakScale is by what the lengths of the long forms are multiplied: PARLEY_SOAK_SCALE, 1 where that is not set.
 var soakScale = sync.OnceValue(func() float64 {
 	text := os.Getenv("PARLEY_SOAK_SCALE")

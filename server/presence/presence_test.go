@@ -335,6 +335,54 @@ func TestANodeAloneWritesNothing(t *testing.T) {
 	require.Equal(t, []string{"b1"}, online(t, two, "alice", "bob").Devices)
 }
 
+// A node may hear no other for a while, on a busy machine or while Redis is mute. Who went meanwhile is off the board once it
+// hears them again, even who came back in between and went again.
+func TestWhoWentWhileItsNodeWasAloneIsOffline(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	one, two := w.node("one"), w.node("two")
+	one.connect("alice/a1")
+	_, err := one.service.Watch(t.Context(), "alice", "a1", []string{"bob", "carol", "dave"})
+	require.NoError(t, err)
+	leave := func(device string) {
+		two.disconnect(device)
+		w.clock.Advance(2 * presence.Grace)
+		w.rounds(t)
+	}
+	two.connect("bob/b1")
+	two.connect("carol/c1")
+	w.rounds(t)
+	require.NotEmpty(t, online(t, one, "alice", "bob").Devices)
+
+	w.set(func() { w.alone = true })
+	leave("bob/b1")
+	leave("carol/c1")
+	two.connect("carol/c1")
+	leave("carol/c1")
+	two.connect("dave/d1") // whom the board never knew
+	leave("dave/d1")
+	two.connect("bob/b2")
+	w.rounds(t)
+
+	w.set(func() { w.alone = false; w.down = true })
+	w.rounds(t)
+	two.connect("carol/c1") // while what is to be written fails
+	w.rounds(t)
+	leave("carol/c1")
+	w.set(func() { w.down = false })
+	w.rounds(t)
+	require.Equal(t, []string{"b2"}, online(t, one, "alice", "bob").Devices)
+	require.Empty(t, online(t, one, "alice", "carol").Devices)
+	require.Empty(t, online(t, one, "alice", "dave").Devices)
+	require.Empty(t, w.board["carol"])
+	last := map[string]string{}
+	for _, text := range one.took("alice/a1") {
+		user, is, _ := strings.Cut(text, " ")
+		last[user] = is
+	}
+	require.Equal(t, map[string]string{"bob": "online", "carol": "offline", "dave": "offline"}, last)
+}
+
 func TestRightsAreAskedAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld()

@@ -18,10 +18,15 @@ func (t *Tracker) expire() {
 	for k, at := range t.leaving {
 		if !now.Before(at) {
 			delete(t.leaving, k)
+			if t.here[k.userID][k.deviceID].posted {
+				t.changes[k] = false
+			} else {
+				delete(t.changes, k) // the board never heard of it
+			}
 			if delete(t.here[k.userID], k.deviceID); len(t.here[k.userID]) == 0 {
 				delete(t.here, k.userID)
 			}
-			t.changed(k, false)
+			t.look(k.userID)
 		}
 	}
 }
@@ -66,15 +71,10 @@ func (t *Tracker) buried() {
 }
 
 // tell writes changes to the board and then hints them. What the board did not take is tried again next time, unless it
-// changed meanwhile.
+// changed meanwhile. While no other node is heard only those are kept who went and are on the board, no more than that was
+// told of: whoever is here is written once another node is there, but nobody else would ever take the others off.
 func (t *Tracker) tell(ctx context.Context) {
-	t.mu.Lock()
-	taken := t.changes
-	t.changes = make(map[deviceKey]bool)
-	t.mu.Unlock()
-	if len(taken) == 0 || t.board == nil || t.nodes.Alone() {
-		return // once another node is there, all is written
-	}
+	taken := t.take(t.board != nil && !t.nodes.Alone())
 	for part := range slices.Chunk(slices.Collect(maps.Keys(taken)), atOnce) {
 		changes := make([]Change, len(part))
 		for i, k := range part {
@@ -85,6 +85,9 @@ func (t *Tracker) tell(ctx context.Context) {
 			for _, k := range part {
 				if _, newer := t.changes[k]; !newer {
 					t.changes[k] = taken[k]
+				} else if d, here := t.here[k.userID][k.deviceID]; here { // it came back meanwhile
+					d.posted = true
+					t.here[k.userID][k.deviceID] = d
 				}
 			}
 			t.mu.Unlock()
@@ -94,6 +97,26 @@ func (t *Tracker) tell(ctx context.Context) {
 			t.nodes.PresenceChanged(k.userID)
 		}
 	}
+}
+
+// take returns what is to be written to the board, and notes that the board may know it: a write that failed may have
+// happened. While nothing is written, who came is forgotten.
+func (t *Tracker) take(write bool) map[deviceKey]bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !write {
+		maps.DeleteFunc(t.changes, func(_ deviceKey, online bool) bool { return online })
+		return nil
+	}
+	taken := t.changes
+	t.changes = make(map[deviceKey]bool)
+	for k, online := range taken {
+		if d, here := t.here[k.userID][k.deviceID]; online && here {
+			d.posted = true
+			t.here[k.userID][k.deviceID] = d
+		}
+	}
+	return taken
 }
 
 // leave takes this node's devices off the board: whoever of them comes back does so elsewhere.

@@ -32,6 +32,12 @@ type watched struct {
 	on   []string // nodes that what was told rests on
 }
 
+// attended is a device that is here.
+type attended struct {
+	streams int  // none during its grace
+	posted  bool // the board may know it as here
+}
+
 // Tracker is a node's part. Safe for concurrent use; Run must run.
 type Tracker struct {
 	board   Board // nil without Redis
@@ -42,13 +48,13 @@ type Tracker struct {
 	log     *slog.Logger
 
 	mu      sync.Mutex
-	here    map[string]map[string]int // by user and device: how many streams; none during a device's grace
-	leaving map[deviceKey]time.Time   // devices in their grace: when it ends
-	changes map[deviceKey]bool        // what the board does not know yet
-	watches map[deviceKey][]string    // by watching device
-	by      map[string]*watched       // by watched user
-	dirty   map[string]struct{}       // watched users to look at again
-	doubted map[deviceKey]struct{}    // watches whose right is to be asked again
+	here    map[string]map[string]attended // by user and device
+	leaving map[deviceKey]time.Time        // devices in their grace: when it ends
+	changes map[deviceKey]bool             // what the board does not know yet: who came, and of those it knows, who went
+	watches map[deviceKey][]string         // by watching device
+	by      map[string]*watched            // by watched user
+	dirty   map[string]struct{}            // watched users to look at again
+	doubted map[deviceKey]struct{}         // watches whose right is to be asked again
 
 	refreshed time.Time // Run's own, as is alone
 	alone     bool
@@ -56,7 +62,7 @@ type Tracker struct {
 
 // NewTracker returns a tracker that knows nobody; board may be nil.
 func NewTracker(b Board, a Audience, n Nodes, s Streams, clock clockwork.Clock, log *slog.Logger) *Tracker {
-	return &Tracker{board: b, aud: a, nodes: n, streams: s, clock: clock, log: log, here: make(map[string]map[string]int),
+	return &Tracker{board: b, aud: a, nodes: n, streams: s, clock: clock, log: log, here: make(map[string]map[string]attended),
 		leaving: make(map[deviceKey]time.Time), changes: make(map[deviceKey]bool), watches: make(map[deviceKey][]string),
 		by: make(map[string]*watched), dirty: make(map[string]struct{}), doubted: make(map[deviceKey]struct{}),
 		refreshed: clock.Now(), alone: true}
@@ -68,28 +74,27 @@ func (t *Tracker) Online(userID, deviceID string, here bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	devices := t.here[userID]
+	d, known := devices[deviceID]
 	if !here {
-		if devices[deviceID]--; devices[deviceID] == 0 {
+		d.streams--
+		if devices[deviceID] = d; d.streams == 0 {
 			t.leaving[k] = t.clock.Now().Add(Grace)
 			t.unwatch(k)
 		}
 		return
 	}
 	if devices == nil {
-		devices = make(map[string]int)
+		devices = make(map[string]attended)
 		t.here[userID] = devices
 	}
-	if _, known := devices[deviceID]; !known {
-		t.changed(k, true)
+	if !known {
+		_, d.posted = t.changes[k] // it went, and the board has not heard of it
+		t.changes[k] = true
+		t.look(userID)
 	}
-	devices[deviceID]++
+	d.streams++
+	devices[deviceID] = d
 	delete(t.leaving, k)
-}
-
-// changed notes what the board and the watchers are to be told. The lock is held.
-func (t *Tracker) changed(k deviceKey, online bool) {
-	t.changes[k] = online
-	t.look(k.userID)
 }
 
 // look notes that a user is to be looked at again, if somebody watches them. The lock is held.

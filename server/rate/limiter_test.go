@@ -191,7 +191,7 @@ func TestReturn(t *testing.T) {
 		require.NoError(t, ls[0].Take(t.Context(), somebody))
 		ls[0].Return(somebody)
 	}
-	require.Eventually(t, func() bool { return ls[1].Take(t.Context(), somebody) == nil }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return ls[1].Take(t.Context(), somebody) == nil }, 30*time.Second, time.Millisecond)
 	ls[1].Return(rate.Key{Rule: rate.MessagesUser, A: "nobody"})
 }
 

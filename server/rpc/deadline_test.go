@@ -41,7 +41,7 @@ func TestEachRPCHasItsDeadline(t *testing.T) {
 
 	s := stalled{left: make(chan time.Duration, 1)}
 	cfg := (&fakes{send: sent}).config(t)
-	cfg.Services.Presence, cfg.UnaryTimeout = s, 2*time.Second
+	cfg.Services.Presence, cfg.UnaryTimeout = s, 10*time.Second
 	url := "http://" + guarded(t, cfg, NewConns(0, 0, nil, nil))
 	client := parleyv1connect.NewPresenceServiceClient(http.DefaultClient, url, connect.WithInterceptors(connect.UnaryInterceptorFunc(
 		func(next connect.UnaryFunc) connect.UnaryFunc {
@@ -54,12 +54,18 @@ func TestEachRPCHasItsDeadline(t *testing.T) {
 		t.Helper()
 		_, err := client.GetPresence(ctx, &parleyv1.GetPresenceRequest{UserIds: []string{"bob"}})
 		require.Equal(t, connect.CodeDeadlineExceeded, connect.CodeOf(err), "%v", err)
-		return <-s.left
+		select {
+		case left := <-s.left:
+			return left
+		case <-time.After(30 * time.Second):
+			require.Fail(t, "the call did not reach its handler")
+			return 0
+		}
 	}
 	left := ask(t.Context())
 	require.Positive(t, left)
-	require.LessOrEqual(t, left, 600*time.Millisecond)
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	require.LessOrEqual(t, left, 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	require.LessOrEqual(t, ask(ctx), 300*time.Millisecond)
+	require.LessOrEqual(t, ask(ctx), time.Second)
 }

@@ -147,9 +147,9 @@ func (s *directSink) try(b []byte) (n int, err error) {
 	err = s.raw.Write(s.write)
 	s.out = nil
 	if err != nil {
-		return 0, err
+		return 0, hungUp(err)
 	}
-	return s.wrote, s.failed
+	return s.wrote, hungUp(s.failed)
 }
 
 // writeOnce makes the system call of try.
@@ -172,15 +172,15 @@ func (s *directSink) Finish() error {
 		return nil
 	}
 	if err := s.conn.SetWriteDeadline(connDeadline(writeDeadline)); err != nil {
-		return err
+		return hungUp(err)
 	}
 	_, err := s.conn.Write(s.rest)
 	s.rest = nil
 	if err != nil {
 		s.broken = true
-		return err
+		return hungUp(err)
 	}
-	return s.conn.SetWriteDeadline(time.Time{})
+	return hungUp(s.conn.SetWriteDeadline(time.Time{}))
 }
 
 // Context implements stream.Direct.

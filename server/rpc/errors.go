@@ -77,7 +77,7 @@ type verdict struct {
 func (v verdict) reason() parleyv1.ErrorReason { return v.detail.GetReason() }
 
 // judge says what the caller is told of err, which must not be nil. It looks at the whole chain, in this order: the end of
-// the call itself, refusals, errors that connect made, and everything else, which is a fault.
+// the call itself, refusals, a caller that hung up, errors that connect made, and everything else, which is a fault.
 func judge(ctx context.Context, err error) verdict {
 	var refused *refusal.Error
 	isRefusal := errors.As(err, &refused) && refused != nil
@@ -90,6 +90,10 @@ func judge(ctx context.Context, err error) verdict {
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return ended(err)
+	}
+	var gone *hungUpError
+	if errors.As(err, &gone) {
+		return ended(context.Canceled)
 	}
 	var ce *connect.Error
 	if errors.As(err, &ce) {
@@ -126,6 +130,21 @@ var (
 		"rule", "encoding")
 	tooLarge = refusal.New(refusal.RequestTooLarge, "The request is larger than 64 KiB.")
 )
+
+// hungUpError is the failure of a write to the caller's own connection: it went away, or did not read for as long as a write
+// may take. It has a type, since the same failure of a store's connection is a fault.
+type hungUpError struct{ cause error }
+
+func (e *hungUpError) Error() string { return "the caller is gone: " + e.cause.Error() }
+func (e *hungUpError) Unwrap() error { return e.cause }
+
+// hungUp is err as the failure of a write to the caller; nil of nil.
+func hungUp(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &hungUpError{err}
+}
 
 // transport judges what connect itself found while it read the request. Its texts quote the request, so they go no further.
 func transport(e *connect.Error) verdict {

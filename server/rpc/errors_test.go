@@ -7,6 +7,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"connectrpc.com/connect"
@@ -76,6 +77,10 @@ func TestJudge(t *testing.T) {
 			code: connect.CodeInvalidArgument, reason: parleyv1.ErrorReason_ERROR_REASON_INVALID_FIELD},
 		"broken connection": {err: connect.NewError(connect.CodeUnknown, errors.New("secret")),
 			code: connect.CodeCanceled, reason: parleyv1.ErrorReason_ERROR_REASON_CALL_ENDED},
+		"caller hung up": {err: fmt.Errorf("write to stream: %w", hungUp(syscall.EPIPE)), code: connect.CodeCanceled,
+			reason: parleyv1.ErrorReason_ERROR_REASON_CALL_ENDED},
+		"store hung up": {err: fmt.Errorf("read: %w", syscall.EPIPE), code: connect.CodeInternal,
+			reason: parleyv1.ErrorReason_ERROR_REASON_INTERNAL, fault: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx := c.ctx

@@ -197,14 +197,15 @@ func TestStreamOutlivesBodyDeadline(t *testing.T) {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(300 * time.Millisecond):
+		case <-time.After(3 * time.Second):
 			return out.Send(&parleyv1.SubscribeResponse{Events: []*parleyv1.Event{{}}})
 		}
 	}}
 	cfg := f.config(t)
-	cfg.UnaryTimeout = 50 * time.Millisecond
+	cfg.UnaryTimeout = 2 * time.Second // in which the requests must have come, on a busy machine too
 	url := serve(t, cfg)
 	protocols(t, func(t *testing.T, hc connect.HTTPClient, opts ...connect.ClientOption) {
+		t.Parallel()
 		stream, err := parleyv1connect.NewSyncServiceClient(hc, url, append(opts, as(aliceToken))...).
 			Subscribe(t.Context(), &parleyv1.SubscribeRequest{})
 		require.NoError(t, err)
@@ -225,7 +226,7 @@ func TestAnswers(t *testing.T) {
 		return &parleyv1.SendMessageResponse{}, nil
 	}}
 	cfg := f.config(t)
-	cfg.UnaryTimeout = 200 * time.Millisecond
+	cfg.UnaryTimeout = 2 * time.Second // which one call is to wait for, and the others to be done in
 	cfg.Log = slog.New(slog.NewJSONHandler(&lines, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	reg := prometheus.NewRegistry()
 	cfg.Metrics = reg
@@ -264,7 +265,7 @@ func TestAnswers(t *testing.T) {
 			}
 		}
 		return false
-	}, 5*time.Second, 5*time.Millisecond)
+	}, 30*time.Second, 5*time.Millisecond)
 	log := lines.String()
 	require.Equal(t, 1, strings.Count(log, "the disk is full"))
 	require.Equal(t, 1, strings.Count(log, "panic: a mistake"))

@@ -70,12 +70,12 @@ func (s *connectSink) Codec() wire.Codec { return s.codec }
 
 func (s *connectSink) Send(f *wire.Frame) error {
 	if err := s.control.SetWriteDeadline(time.Now().Add(writeDeadline)); err != nil { //nolint:forbidigo // a deadline of the kernel's
-		return err
+		return hungUp(err)
 	}
 	if err := s.conn.Send(f); err != nil {
 		return err
 	}
-	return s.control.SetWriteDeadline(time.Time{})
+	return hungUp(s.control.SetWriteDeadline(time.Time{}))
 }
 
 // PullOffline implements SyncService.

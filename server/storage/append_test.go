@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/require"
@@ -262,17 +263,23 @@ func TestSendingReadsUpToThereBesideMarks(t *testing.T) {
 	wg.Wait()
 }
 
-// saboteur ends the connection of some transaction in its middle, once in twenty commits.
+// saboteur ends the connection of some transaction in its middle, once in twenty commits. Which are in their middle just then
+// is chance, so that the first one is held there: it waits for a session that the saboteur has locked.
 type saboteur struct {
 	*storage.Messages
 	pool  *pgxpool.Pool
+	held  uuid.UUID     // the session
+	over  chan struct{} // closed when nobody sends any more
 	n     atomic.Int64
 	ended atomic.Int64
 	wg    sync.WaitGroup
 }
 
 func (s *saboteur) Append(ctx context.Context, drafts []message.Draft, now time.Time) ([]committer.Outcome, error) {
-	if s.n.Add(1)%20 == 0 {
+	switch n := s.n.Add(1); {
+	case n == 2:
+		s.wg.Go(s.hold)
+	case n%20 == 0:
 		s.wg.Go(func() {
 			tag, err := s.pool.Exec(context.Background(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 				WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'active' LIMIT 1`)
@@ -282,6 +289,38 @@ func (s *saboteur) Append(ctx context.Context, drafts []message.Draft, now time.
 		})
 	}
 	return s.Messages.Append(ctx, drafts, now)
+}
+
+// hold locks the session and ends who waits for it. It begins again where its own connection was ended meanwhile.
+func (s *saboteur) hold() {
+	for done := false; !done; {
+		select {
+		case <-s.over:
+			return
+		default:
+		}
+		_ = pgx.BeginFunc(context.Background(), s.pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(context.Background(), `SELECT FROM session WHERE session_id = $1 FOR UPDATE`, s.held); err != nil {
+				return err
+			}
+			for {
+				tag, err := tx.Exec(context.Background(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+					WHERE datname = current_database() AND pg_backend_pid() = ANY(pg_blocking_pids(pid))`)
+				if err != nil {
+					return err
+				}
+				s.ended.Add(tag.RowsAffected())
+				if done = tag.RowsAffected() > 0; done {
+					return nil
+				}
+				select {
+				case <-s.over:
+					return nil
+				case <-time.After(time.Millisecond):
+				}
+			}
+		})
+	}
 }
 
 // A1 of the acceptance list in short form: many writers, repeats, callers who leave, and transactions that PostgreSQL is
@@ -294,7 +333,7 @@ func TestSeqsAreGaplessAndUniqueUnderFaults(t *testing.T) {
 	}
 	pool := testenv.Postgres(t)
 	s := storage.NewMessages(storage.New(pool))
-	spoiled := &saboteur{Messages: s, pool: pool}
+	spoiled := &saboteur{Messages: s, pool: pool, over: make(chan struct{})}
 	c := committer.New(4, spoiled, nobody{}, clockwork.NewRealClock(), slog.New(slog.DiscardHandler), nil)
 	users := make([]string, writers)
 	for i := range users {
@@ -305,6 +344,7 @@ func TestSeqsAreGaplessAndUniqueUnderFaults(t *testing.T) {
 	for i := range ids {
 		ids[i] = addGroup(t, pool, users...)
 	}
+	spoiled.held = ids[0]
 
 	var mu sync.Mutex
 	acked := map[string]message.Receipt{}
@@ -341,6 +381,7 @@ func TestSeqsAreGaplessAndUniqueUnderFaults(t *testing.T) {
 	}
 	wg.Wait()
 	c.Close()
+	close(spoiled.over)
 	spoiled.wg.Wait()
 	pool.Reset() // some of its connections were ended and do not know it yet
 	require.Zero(t, conflicts, "two answers to one id")

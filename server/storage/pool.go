@@ -35,7 +35,9 @@ func OpenWatchedPool(ctx context.Context, url string, maxConns int, seen func(ep
 		return nil, errors.New("PARLEY_POSTGRES_URL is no valid connection string") // err quotes it, password and all
 	}
 	cfg.MaxConns = int32(maxConns) //nolint:gosec // validated with the settings
-	cfg.MaxConnIdleTime = 5 * time.Minute
+	if !says(url, "pool_max_conn_idle_time") {
+		cfg.MaxConnIdleTime = 5 * time.Minute
+	}
 	cfg.HealthCheckPeriod = 5 * time.Second
 	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
 	set := cfg.ConnConfig.RuntimeParams
@@ -77,4 +79,14 @@ func OpenWatchedPool(ctx context.Context, url string, maxConns int, seen func(ep
 		return nil, fmt.Errorf("make the connection pool: %w", err)
 	}
 	return pool, nil
+}
+
+// says reports whether a connection string that is valid has a setting of the pool in it.
+func says(url, setting string) bool {
+	cfg, err := pgx.ParseConfig(url) // to which it means nothing, so it is among the parameters for the server
+	if err != nil {
+		return false
+	}
+	_, ok := cfg.RuntimeParams[setting]
+	return ok
 }

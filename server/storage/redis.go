@@ -26,7 +26,7 @@ func init() { redis.SetLogger(quiet{}) } //nolint:gochecknoinits // it is the li
 const (
 	// redisConns bounds the connections to one server; who finds none free within redisTimeout does without Redis.
 	redisConns = 32
-	// redisConnIdle is after how long a connection that nobody uses is closed.
+	// redisConnIdle is after how long without use a connection is closed, soon after, where the URL says nothing else.
 	redisConnIdle = 5 * time.Minute
 )
 
@@ -39,6 +39,7 @@ var errRedisURL = errors.New("PARLEY_REDIS_URL is no valid address of Redis") //
 //	redis+sentinel://user:password@h1:26379,h2:26379/name        Sentinel, with the master's name
 //	redis+cluster://user:password@h1:6379,h2:6379                Cluster (rediss+... with TLS)
 //
+// One server takes ?conn_max_idle_time=D, after how long without use a connection is closed; redisConnIdle if it is not there.
 // Sentinel takes ?db=N, and ?sentinel_username=...&sentinel_password=... where the sentinels have another login than the
 // servers; empty ones mean none.
 //
@@ -70,7 +71,11 @@ func openOne(raw string) (redis.UniversalClient, error) {
 	}
 	o.Protocol, o.ContextTimeoutEnabled, o.MaxRetries, o.DialerRetries = 3, true, -1, 1
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = redisTimeout, redisTimeout, redisTimeout, redisTimeout
-	o.PoolSize, o.MaxActiveConns, o.ConnMaxIdleTime = redisConns, redisConns, redisConnIdle
+	o.PoolSize, o.MaxActiveConns = redisConns, redisConns
+	if o.ConnMaxIdleTime <= 0 {
+		o.ConnMaxIdleTime = redisConnIdle
+	}
+	o.Dialer = dialer(redis.NewDialer(o)).givingBack(o.ConnMaxIdleTime)
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return redis.NewClient(o), nil
 }
@@ -95,6 +100,9 @@ func openMany(u *url.URL, withTLS bool, mode string) (redis.UniversalClient, err
 		o.TLSConfig = one.TLSConfig
 		o.TLSConfig.ServerName = "" // each server's own
 	}
+	// An empty TLSConfig.ServerName becomes that of the address.
+	dial := redis.NewDialer(&redis.Options{DialTimeout: o.DialTimeout, TLSConfig: o.TLSConfig})
+	o.Dialer = dialer(dial).givingBack(o.ConnMaxIdleTime)
 	path, query := strings.Trim(u.Path, "/"), u.Query()
 	if mode == "cluster" {
 		if path != "" || len(query) > 0 {

@@ -62,7 +62,7 @@ func newWorldAt(t testing.TB, cfg stream.Config, metrics *stream.Metrics, clock 
 	w.mgr = stream.NewManager(cfg, stream.Ports{Hub: w.hub, Starter: w, Sessions: w, Devices: w, Reader: w, States: w, Epoch: w,
 		Clock: clock, Log: slog.New(slog.DiscardHandler), Metrics: metrics})
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		require.NoError(t, w.mgr.Drain(ctx))
 	})
