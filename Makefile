@@ -19,7 +19,7 @@ TEST_PARALLEL ?= $(shell getconf _NPROCESSORS_ONLN)
 # How long each fuzz test is fuzzed.
 FUZZ_TIME ?= 10s
 # Which tests `make soak` runs, and where it writes what they saw.
-SOAK ?= TestAnyCall|TestRedisIsDisposable|TestNodesKilledUnderLoad|TestPostgresKilledUnderLoad|TestSendIsIdempotentOverNodes|TestLogIsLinearizable|TestRecoveryStorm|TestRevocationEndsStreams|TestNewerStreamOnAnotherNode|TestStreamsThatOpenAtOnce|TestSlowReaders|TestHotGroup|Silent|TestClocksApart|TestRollingRestart|TestChurn
+SOAK ?= TestAnyCall|TestRedisIsDisposable|TestNodesKilledUnderLoad|TestPostgresKilledUnderLoad|TestSendIsIdempotentOverNodes|TestLogIsLinearizable|TestRecoveryStorm|TestRevocationEndsStreams|TestNewerStreamOnAnotherNode|TestStreamsThatOpenAtOnce|TestSlowReaders|TestHotGroup|Silent|TestClocksApart|TestRollingRestart|Abuse|TestChurn
 SOAK_REPORT ?= $(CURDIR)/bin/soak.md
 # By what the lengths of all of them are multiplied, 0.3 for a third of the time; and how long devices come and go in A16,
 # for which acceptance asks 30m.

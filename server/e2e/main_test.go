@@ -2,6 +2,7 @@
 package e2e
 
 import (
+	"os"
 	"testing"
 
 	"github.com/parley-im/parley/server/dev/testenv"
@@ -9,6 +10,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if text := os.Getenv(abuserVariable); text != "" {
+		abuserMain(text)
+		return
+	}
 	testenv.AtEnd(rig.RemoveBinary)
 	testenv.AtEnd(writeReport)
 	testenv.Main(m)

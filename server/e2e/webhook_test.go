@@ -3,11 +3,9 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,135 +14,11 @@ import (
 	"github.com/jackc/pgx/v5"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"github.com/stretchr/testify/require"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 	"github.com/parley-im/parley/server/e2e/rig"
 )
-
-// hookEnv lets webhooks reach receivers of tests.
-var hookEnv = []string{"PARLEY_WEBHOOK_KEY=" + strings.Repeat("5a", 32), "PARLEY_WEBHOOK_ALLOW_CIDRS=127.0.0.0/8", "PARLEY_WEBHOOK_ALLOW_HTTP=true"}
-
-// told is one request that a receiver took.
-type told struct {
-	id      string
-	payload *parleyv1.WebhookPayload
-	header  http.Header
-	raw     []byte
-}
-
-func (r told) key() string {
-	m := r.payload.GetData().GetMessage()
-	return fmt.Sprintf("%s %s %d", r.payload.GetType(), m.GetSessionId(), m.GetSeq())
-}
-
-// receiver is an app's backend that takes webhooks. It can be killed and started again on the same address.
-type receiver struct {
-	t      *testing.T
-	addr   string
-	answer func(told) (int, string) // nil: 204
-
-	mu   sync.Mutex
-	took []told
-	srv  *http.Server
-}
-
-func newReceiver(t *testing.T) *receiver {
-	r := &receiver{t: t}
-	r.start()
-	t.Cleanup(r.kill)
-	return r
-}
-
-func (r *receiver) start() {
-	addr := r.addr
-	if addr == "" {
-		addr = "127.0.0.1:0"
-	}
-	var ln net.Listener
-	require.Eventually(r.t, func() (ok bool) {
-		var err error
-		ln, err = net.Listen("tcp", addr) //nolint:noctx // at once
-		return err == nil
-	}, 10*time.Second, 20*time.Millisecond)
-	r.addr = ln.Addr().String()
-	srv := &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
-	r.mu.Lock()
-	r.srv = srv
-	r.mu.Unlock()
-	go func() { _ = srv.Serve(ln) }()
-}
-
-func (r *receiver) kill() {
-	r.mu.Lock()
-	srv := r.srv
-	r.mu.Unlock()
-	_ = srv.Close()
-}
-
-func (r *receiver) url() string { return "http://" + r.addr + "/hooks" }
-
-func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	raw, err := io.ReadAll(req.Body)
-	if err != nil {
-		return
-	}
-	x := told{id: req.Header.Get("webhook-id"), payload: &parleyv1.WebhookPayload{}, header: req.Header.Clone(), raw: raw}
-	if err := protojson.Unmarshal(raw, x.payload); err != nil {
-		w.WriteHeader(http.StatusBadRequest)
-		return
-	}
-	status, body := http.StatusNoContent, ""
-	if r.answer != nil {
-		status, body = r.answer(x)
-	}
-	if status/100 == 2 {
-		r.mu.Lock()
-		r.took = append(r.took, x)
-		r.mu.Unlock()
-	}
-	w.WriteHeader(status)
-	_, _ = io.WriteString(w, body)
-}
-
-func (r *receiver) all() []told {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return append([]told(nil), r.took...)
-}
-
-// until waits until what was taken satisfies a condition.
-func (r *receiver) until(what string, ok func([]told) bool) []told {
-	r.t.Helper()
-	require.Eventually(r.t, func() bool { return ok(r.all()) }, 3*time.Minute, 50*time.Millisecond, what)
-	return r.all()
-}
-
-func createHook(t *testing.T, s *rig.Server, req *parleyv1.CreateWebhookRequest) *parleyv1.CreateWebhookResponse {
-	t.Helper()
-	res, err := s.Admin().CreateWebhook(t.Context(), req)
-	require.NoError(t, err)
-	return res
-}
-
-const (
-	hookCreated   = parleyv1.WebhookEventType_WEBHOOK_EVENT_TYPE_MESSAGE_CREATED
-	hookRecalled  = parleyv1.WebhookEventType_WEBHOOK_EVENT_TYPE_MESSAGE_RECALLED
-	hookMembers   = parleyv1.WebhookEventType_WEBHOOK_EVENT_TYPE_MEMBER_CHANGED
-	hookSettings  = parleyv1.WebhookEventType_WEBHOOK_EVENT_TYPE_SESSION_CHANGED
-	hookRelations = parleyv1.WebhookEventType_WEBHOOK_EVENT_TYPE_RELATION_CHANGED
-	hookOffline   = parleyv1.WebhookEventType_WEBHOOK_EVENT_TYPE_MESSAGE_OFFLINE
-	hookModerated = parleyv1.WebhookEventType_WEBHOOK_EVENT_TYPE_MODERATION
-)
-
-func countTypes(all []told) map[string]int {
-	n := make(map[string]int)
-	for _, x := range all {
-		n[x.payload.GetType()]++
-	}
-	return n
-}
 
 // Each kind of event is told once, signed, in its session's order, and nothing from before the webhook.
 func TestWebhookTellsWhatHappens(t *testing.T) {
@@ -201,89 +75,6 @@ func TestWebhookTellsWhatHappens(t *testing.T) {
 	require.Equal(t, connect.CodeNotFound, connect.CodeOf(err))
 	s.Stop()
 	require.NotContains(t, s.Log(), hook.GetSecret()[6:])
-}
-
-// The receiver is killed and comes back, twice; the server is killed in between. Every committed message is told, under one
-// id, in the order of its session.
-func TestWebhookReceiverAndServerKilled(t *testing.T) {
-	s := rig.Start(t, hookEnv...)
-	alice := s.Client("alice", "a1")
-	for _, u := range []string{"bob", "carol", "dave"} {
-		s.Token(u, "d1")
-	}
-	r := newReceiver(t)
-	createHook(t, s, &parleyv1.CreateWebhookRequest{Url: r.url(), EventTypes: []parleyv1.WebhookEventType{hookCreated}})
-	// What the receiver answers with an error has been read nonetheless: its id must come again.
-	var mu sync.Mutex
-	refused, n := map[string]string{}, 0
-	r.answer = func(x told) (int, string) {
-		mu.Lock()
-		defer mu.Unlock()
-		if n++; n%17 == 3 {
-			refused[x.key()] = x.id
-			return http.StatusServiceUnavailable, ""
-		}
-		return http.StatusNoContent, ""
-	}
-	want := map[string]bool{}
-	send := func(count int) {
-		for i := range count {
-			for _, u := range []string{"bob", "carol", "dave"} {
-				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-				res, err := alice.Messages.SendMessage(ctx, rig.To(u, fmt.Sprint("m", i)))
-				cancel()
-				require.NoError(t, err)
-				want[fmt.Sprintf("message.created %s %d", res.GetSessionId(), res.GetSeq())] = true
-			}
-		}
-	}
-	send(10)
-	r.kill()
-	send(10)
-	s.Kill() // right after commits that were perhaps not even read
-	s.Restart()
-	send(5)
-	r.start()
-	send(5)
-	r.until("the first come again", func(all []told) bool { return len(all) > 20 })
-	r.kill()
-	send(5)
-	s.Kill()
-	r.start()
-	s.Restart()
-	send(2)
-
-	all := r.until("everything", func(all []told) bool {
-		got := map[string]bool{}
-		for _, x := range all {
-			got[x.key()] = true
-		}
-		return len(got) >= len(want)
-	})
-	ids, keys, last, again := map[string]string{}, map[string]string{}, map[string]int64{}, 0
-	for _, x := range all {
-		require.True(t, want[x.key()], "nobody sent %s", x.key())
-		if id, seen := ids[x.key()]; seen {
-			require.Equal(t, id, x.id, "an event has one id")
-			again++
-			continue
-		}
-		if key, seen := keys[x.id]; seen {
-			require.Equal(t, key, x.key(), "an id has one event")
-		}
-		ids[x.key()], keys[x.id] = x.id, x.key()
-		m := x.payload.GetData().GetMessage()
-		require.Equal(t, last[m.GetSessionId()]+1, m.GetSeq(), "order of the session")
-		last[m.GetSessionId()] = m.GetSeq()
-	}
-	require.Len(t, ids, len(want))
-	mu.Lock()
-	defer mu.Unlock()
-	require.NotEmpty(t, refused)
-	for key, id := range refused {
-		require.Equal(t, id, ids[key], "the id of the first attempt")
-	}
-	t.Logf("%d events, %d told twice, %d refused at first", len(want), again, len(refused))
 }
 
 // A body that is recalled before its delivery goes nowhere, and no table of webhooks ever holds one.
@@ -421,110 +212,6 @@ func TestWebhookForOfflineUsers(t *testing.T) {
 	require.Len(t, users[0].GetDevices(), 1)
 	require.Equal(t, "push-bob", users[0].GetDevices()[0].GetPushTarget())
 	require.Equal(t, parleyv1.DevicePlatform_DEVICE_PLATFORM_IOS, users[0].GetDevices()[0].GetPlatform())
-}
-
-// Moderation allows, rejects and replaces before anything is committed; without an answer happens what was decided; what
-// was committed is not judged again.
-func TestWebhookModeration(t *testing.T) {
-	s := rig.Start(t, hookEnv...)
-	alice, bob := s.Client("alice", "a1"), s.Client("bob", "b1")
-	r := newReceiver(t)
-	var mu sync.Mutex
-	verdict, judged := func(string) string { return `{"action":"MODERATION_ACTION_ALLOW"}` }, 0
-	set := func(f func(string) string) { mu.Lock(); verdict = f; mu.Unlock() }
-	r.answer = func(x told) (int, string) {
-		var out []string
-		mu.Lock()
-		f := verdict
-		mu.Unlock()
-		for _, m := range x.payload.GetData().GetModerate() {
-			out = append(out, f(m.GetContent().GetText().GetBody()))
-		}
-		mu.Lock()
-		judged += len(out)
-		mu.Unlock()
-		return http.StatusOK, `{"verdicts":[` + strings.Join(out, ",") + `]}`
-	}
-	_, err := s.Admin().CreateWebhook(t.Context(), &parleyv1.CreateWebhookRequest{Url: r.url(), EventTypes: []parleyv1.WebhookEventType{hookModerated}})
-	require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(err), "what happens on failure has no default")
-	hook := createHook(t, s, &parleyv1.CreateWebhookRequest{Url: r.url(), EventTypes: []parleyv1.WebhookEventType{hookModerated},
-		ModerationFailure: parleyv1.ModerationFailure_MODERATION_FAILURE_REJECT, ModerationTimeout: durationpb.New(2 * time.Second)})
-	_, err = s.Admin().CreateWebhook(t.Context(), &parleyv1.CreateWebhookRequest{Url: r.url(), EventTypes: []parleyv1.WebhookEventType{hookModerated},
-		ModerationFailure: parleyv1.ModerationFailure_MODERATION_FAILURE_ALLOW})
-	require.Equal(t, connect.CodeFailedPrecondition, connect.CodeOf(err), "only one moderates")
-	require.Eventually(t, func() bool {
-		alice.Send(t.Context(), "bob", "probe")
-		mu.Lock()
-		defer mu.Unlock()
-		return judged > 0
-	}, time.Minute, 50*time.Millisecond)
-
-	set(func(body string) string {
-		switch {
-		case strings.Contains(body, "bad"):
-			return `{"action":"MODERATION_ACTION_REJECT","reason":"be kind"}`
-		case strings.Contains(body, "replace"):
-			return `{"action":"MODERATION_ACTION_REPLACE","content":{"text":{"body":"***"}}}`
-		}
-		return `{"action":"MODERATION_ACTION_ALLOW"}`
-	})
-	ok := alice.Send(t.Context(), "bob", "good")
-	_, err = alice.Messages.SendMessage(t.Context(), rig.To("bob", "bad word"))
-	require.Equal(t, connect.CodePermissionDenied, connect.CodeOf(err))
-	require.Contains(t, detailOf(err).String(), "be kind")
-	replace := rig.To("bob", "replace me")
-	replaced, err := alice.Messages.SendMessage(t.Context(), replace)
-	require.NoError(t, err)
-	require.Equal(t, ok.GetSeq()+1, replaced.GetSeq(), "a rejected message leaves no hole")
-	got, err := bob.Messages.GetMessage(t.Context(), &parleyv1.GetMessageRequest{SessionId: ok.GetSessionId(), Seq: replaced.GetSeq()})
-	require.NoError(t, err)
-	require.Equal(t, "***", got.GetMessage().GetContent().GetText().GetBody())
-
-	// The same id again: the first answer, whatever moderation would say now; and another body is still another body.
-	set(func(string) string { return `{"action":"MODERATION_ACTION_REJECT"}` })
-	repeated, err := alice.Messages.SendMessage(t.Context(), replace)
-	require.NoError(t, err)
-	require.Equal(t, replaced.GetSeq(), repeated.GetSeq())
-	replace.Content = rig.To("bob", "something else").GetContent()
-	_, err = alice.Messages.SendMessage(t.Context(), replace)
-	require.Equal(t, connect.CodeAlreadyExists, connect.CodeOf(err))
-
-	// No valid answer.
-	set(func(string) string { return `{"action":"MODERATION_ACTION_UNSPECIFIED"}` })
-	_, err = alice.Messages.SendMessage(t.Context(), rig.To("bob", "nobody knows"))
-	require.Equal(t, connect.CodeUnavailable, connect.CodeOf(err))
-	require.Equal(t, parleyv1.ErrorReason_ERROR_REASON_MODERATION_UNAVAILABLE, detailOf(err).GetReason())
-	_, err = s.Admin().UpdateWebhook(t.Context(), &parleyv1.UpdateWebhookRequest{WebhookId: hook.GetWebhook().GetWebhookId(),
-		ModerationFailure: parleyv1.ModerationFailure_MODERATION_FAILURE_ALLOW})
-	require.NoError(t, err)
-	r.kill()
-	require.Eventually(t, func() bool {
-		_, err := alice.Messages.SendMessage(t.Context(), rig.To("bob", "let through"))
-		return err == nil
-	}, time.Minute, 50*time.Millisecond)
-	for _, result := range []string{"allow", "reject", "replace", "failed_reject", "failed_allow"} {
-		require.Positive(t, s.MetricWith("parley_webhook_moderated_total", `result="`+result+`"`), result)
-	}
-	require.Positive(t, s.Metric("parley_webhook_moderation_seconds_count"))
-
-	// Strangers' and muted members' messages are shown to nobody.
-	r.start()
-	mallory := s.Client("mallory", "m1")
-	group := alice.Group(t.Context(), "bob")
-	mu.Lock()
-	before := judged
-	mu.Unlock()
-	for range 20 {
-		_, err = mallory.Messages.SendMessage(t.Context(), rig.To(group, "let me in"))
-		require.Equal(t, parleyv1.ErrorReason_ERROR_REASON_SESSION_UNAVAILABLE, detailOf(err).GetReason())
-	}
-	_, err = alice.Relations.BlockUser(t.Context(), &parleyv1.BlockUserRequest{UserId: "mallory"})
-	require.NoError(t, err)
-	_, err = mallory.Messages.SendMessage(t.Context(), rig.To("alice", "let me in"))
-	require.Equal(t, parleyv1.ErrorReason_ERROR_REASON_RECIPIENT_UNAVAILABLE, detailOf(err).GetReason())
-	mu.Lock()
-	defer mu.Unlock()
-	require.Equal(t, before, judged)
 }
 
 // Without a key there are no webhooks, and by default none reaches this machine or plain http.

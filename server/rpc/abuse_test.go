@@ -1,21 +1,14 @@
 package rpc
 
 import (
-	"bufio"
 	"bytes"
-	"compress/gzip"
-	"context"
-	"crypto/rand"
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"runtime"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,240 +19,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/parley-im/parley/gen/parley/v1/parleyv1connect"
-	"github.com/parley-im/parley/server/refusal"
 )
-
-const goodSend = `{"peerUserId":"bob","messageId":"01890a5d-ac96-774b-bcce-b302099a8057","content":{"text":{"body":"x"}}}`
-
-// asAlice calls as alice.
-func asAlice(t *testing.T, client *http.Client, url, body string) (status int, retryAfter []string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
-	require.NoError(t, err)
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Authorization", "Bearer "+aliceToken)
-	res, err := client.Do(req)
-	require.NoError(t, err)
-	_, err = io.Copy(io.Discard, res.Body)
-	require.NoError(t, err)
-	res.Body.Close()
-	return res.StatusCode, res.Header.Values("Retry-After")
-}
-
-// guarded serves as the program does, with its bounds of connections.
-func guarded(t *testing.T, cfg Config, conns *Conns) (addr string) {
-	t.Helper()
-	h, err := New(cfg)
-	require.NoError(t, err)
-	srv := NewHTTPServer(t.Context(), h, nil, cfg.Log)
-	conns.Watch(srv)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	go srv.Serve(conns.Listen(ln)) //nolint:errcheck // ends with Close
-	t.Cleanup(func() { srv.Close() })
-	return ln.Addr().String()
-}
-
-func dial(t *testing.T, addr string) net.Conn {
-	t.Helper()
-	conn, err := net.Dial("tcp", addr)
-	require.NoError(t, err)
-	t.Cleanup(func() { conn.Close() })
-	return conn
-}
-
-// closed waits until the server has closed the connection, and fails after a while.
-func closed(t *testing.T, conn net.Conn) {
-	t.Helper()
-	require.NoError(t, conn.SetReadDeadline(time.Now().Add(30*time.Second)))
-	_, err := io.Copy(io.Discard, conn)
-	if err != nil {
-		ne, ok := err.(net.Error) //nolint:errorlint // as net returns it
-		require.False(t, ok && ne.Timeout(), "still open")
-	}
-}
-
-func honest(t *testing.T, addr string) {
-	t.Helper()
-	client := &http.Client{Transport: &http.Transport{}}
-	defer client.CloseIdleConnections()
-	requireServed(t, client, addr)
-}
-
-func requireServed(t *testing.T, client *http.Client, addr string) {
-	t.Helper()
-	status, _ := asAlice(t, client, "http://"+addr+sendPath, goodSend)
-	require.Equal(t, http.StatusOK, status)
-}
-
-// An address gets as many connections as it may have, exactly, and one more for each that it closes. A stream that was taken
-// from net/http counts until it ends.
-func TestConnectionsOfAnAddress(t *testing.T) {
-	reg := prometheus.NewRegistry()
-	conns := NewConns(0, 3, nil, reg)
-	addr := guarded(t, (&fakes{send: sent}).config(t), conns)
-	works := func(conn net.Conn) bool {
-		_, err := fmt.Fprintf(conn, "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
-		if err != nil {
-			return false
-		}
-		var b [12]byte
-		require.NoError(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
-		n, err := io.ReadFull(conn, b[:])
-		return err == nil && string(b[:n]) == "HTTP/1.1 404"
-	}
-	var open []net.Conn
-	for range 3 {
-		conn := dial(t, addr)
-		require.True(t, works(conn))
-		open = append(open, conn)
-	}
-	require.False(t, works(dial(t, addr)), "one too many")
-	require.EqualValues(t, 3, conns.Open())
-	families, err := reg.Gather()
-	require.NoError(t, err)
-	names := make([]string, 0, len(families))
-	for _, f := range families {
-		names = append(names, f.GetName())
-	}
-	require.Equal(t, []string{"parley_connections", "parley_connections_refused_total"}, names)
-	open[0].Close()
-	require.Eventually(t, func() bool { return conns.Open() == 2 }, 10*time.Second, time.Millisecond)
-	require.True(t, works(dial(t, addr)))
-
-	proxies, err := ParseProxies([]string{"127.0.0.1"})
-	require.NoError(t, err)
-	conns = NewConns(5, 3, proxies, nil)
-	addr = guarded(t, (&fakes{send: sent}).config(t), conns)
-	for range 5 {
-		require.True(t, works(dial(t, addr)), "proxies are bounded in all only")
-	}
-	require.False(t, works(dial(t, addr)))
-}
-
-func TestHijackedConnectionsCount(t *testing.T) {
-	conns := NewConns(0, 2, nil, nil)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	taken := make(chan net.Conn, 1)
-	srv := NewHTTPServer(t.Context(), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err == nil {
-			taken <- conn
-		}
-	}), nil, slog.New(slog.DiscardHandler))
-	conns.idle = 10 * time.Millisecond
-	conns.Watch(srv)
-	go srv.Serve(conns.Listen(ln)) //nolint:errcheck // ends with Close
-	t.Cleanup(func() { srv.Close() })
-	_, err = io.WriteString(dial(t, ln.Addr().String()), "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-	require.NoError(t, err)
-	conn := <-taken
-	time.Sleep(100 * time.Millisecond) // it is no idle connection
-	require.EqualValues(t, 1, conns.Open())
-	require.NoError(t, conn.Close())
-	require.Error(t, conn.Close())
-	require.EqualValues(t, 0, conns.Open(), "closed twice, counted once")
-}
-
-// Who was never let in may not keep a connection, over HTTP/1.1 and HTTP/2; who was may.
-func TestStrangersMayNotIdle(t *testing.T) {
-	conns := NewConns(0, 0, nil, nil)
-	conns.idle = 300 * time.Millisecond
-	addr := guarded(t, (&fakes{send: sent}).config(t), conns)
-
-	silent := dial(t, addr)
-	closed(t, silent)
-
-	stranger := dial(t, addr)
-	_, err := io.WriteString(stranger, "POST "+sendPath+" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
-	require.NoError(t, err)
-	closed(t, stranger)
-
-	preface := dial(t, addr)
-	_, err = io.WriteString(preface, http2.ClientPreface)
-	require.NoError(t, err)
-	require.NoError(t, http2.NewFramer(preface, preface).WriteSettings())
-	closed(t, preface)
-
-	for _, client := range []*http.Client{{Transport: &http.Transport{}}, h2c(t)} {
-		requireServed(t, client, addr)
-		require.EqualValues(t, 1, conns.Open())
-		time.Sleep(3 * conns.idle)
-		require.EqualValues(t, 1, conns.Open(), "a known device keeps its connection")
-		requireServed(t, client, addr)
-		client.CloseIdleConnections()
-		require.Eventually(t, func() bool { return conns.Open() == 0 }, 10*time.Second, time.Millisecond)
-	}
-}
-
-// The bounds of HTTP are set, and headers past theirs are refused.
-func TestHTTPBounds(t *testing.T) {
-	srv := NewHTTPServer(t.Context(), nil, nil, slog.New(slog.DiscardHandler))
-	require.Equal(t, 10*time.Second, srv.ReadHeaderTimeout)
-	require.Equal(t, 10*time.Second, strangerIdle)
-	require.Equal(t, 2*time.Minute, srv.IdleTimeout)
-	require.Zero(t, srv.ReadTimeout, "it would cut streams")
-	require.Zero(t, srv.WriteTimeout, "it would cut streams")
-	require.Positive(t, srv.HTTP2.SendPingTimeout)
-	require.Positive(t, srv.HTTP2.PingTimeout)
-	require.Positive(t, srv.HTTP2.WriteByteTimeout)
-
-	addr := guarded(t, (&fakes{send: sent}).config(t), NewConns(0, 0, nil, nil))
-	for _, client := range []*http.Client{{Transport: &http.Transport{}}, h2c(t)} {
-		for size, want := range map[int]int{8 << 10: http.StatusOK, 32 << 10: http.StatusRequestHeaderFieldsTooLarge} {
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+addr+sendPath, strings.NewReader(goodSend))
-			require.NoError(t, err)
-			req.Header.Set("Content-Type", "application/json")
-			req.Header.Set("Authorization", "Bearer "+aliceToken)
-			req.Header.Set("X-Padding", strings.Repeat("x", size))
-			res, err := client.Do(req)
-			if err != nil { // an HTTP/2 client is told the bound beforehand, and keeps to it
-				require.ErrorContains(t, err, "larger than peer's advertised limit")
-				require.NotEqual(t, http.StatusOK, want)
-				continue
-			}
-			res.Body.Close()
-			require.Equal(t, want, res.StatusCode, "%d bytes", size)
-		}
-	}
-}
-
-// Compressed requests cost little: what they would become is never made. The whole of a bomb costs at most 20 ms of
-// processor time, of which a test among others can only say that what is unpacked is bounded.
-func TestBombs(t *testing.T) {
-	unpacked := func(raw []byte) (n int64, err error) {
-		g := newGunzip()
-		if err := g.Reset(bytes.NewReader(raw)); err != nil {
-			return 0, err
-		}
-		return io.Copy(io.Discard, g)
-	}
-	zip := func(b []byte) []byte {
-		var out bytes.Buffer
-		w := gzip.NewWriter(&out)
-		_, err := w.Write(b)
-		require.NoError(t, err)
-		require.NoError(t, w.Close())
-		return out.Bytes()
-	}
-	noise := make([]byte, MaxRequestBytes)
-	_, err := rand.Read(noise)
-	require.NoError(t, err)
-	for size, fits := range map[int]bool{MaxRequestBytes - 1: true, MaxRequestBytes: true, MaxRequestBytes + 1: false, 100 << 20: false} {
-		n, err := unpacked(zip(make([]byte, size)))
-		require.Equal(t, fits, err == nil, "%d", size)
-		require.LessOrEqual(t, n, int64(MaxRequestBytes))
-	}
-	n, err := unpacked(zip(noise))
-	require.NoError(t, err)
-	require.EqualValues(t, MaxRequestBytes, n)
-	// Many empty members in a row cost time without becoming any bytes; the request's own bound bounds them.
-	empty := zip(nil)
-	n, err = unpacked(bytes.Repeat(empty, MaxRequestBytes/len(empty)))
-	require.NoError(t, err)
-	require.Zero(t, n)
-}
 
 // raw is an HTTP/2 connection that does as it likes.
 type raw struct {
@@ -274,14 +34,8 @@ func newRaw(t *testing.T, addr string) *raw {
 	return rawOver(t, dial(t, addr))
 }
 
-// elsewhere dials from an address that honest users do not have.
-func elsewhere(t *testing.T, addr string) net.Conn {
-	t.Helper()
-	conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext(t.Context(), "tcp", addr)
-	require.NoError(t, err)
-	t.Cleanup(func() { conn.Close() })
-	return conn
-}
+// elsewhere is an address that honest users do not have.
+var elsewhere = net.IPv4(127, 0, 0, 2)
 
 func rawOver(t *testing.T, conn net.Conn) *raw {
 	t.Helper()
@@ -318,8 +72,8 @@ func TestRapidReset(t *testing.T) {
 	addr := guarded(t, (&fakes{send: sent}).config(t), conns)
 	honest(t, addr)
 	before := runtime.NumGoroutine()
-	neighbour := rawOver(t, elsewhere(t, addr))
-	r := rawOver(t, elsewhere(t, addr))
+	neighbour := rawOver(t, tryDial(t, elsewhere, addr))
+	r := rawOver(t, tryDial(t, elsewhere, addr))
 	gone := make(chan struct{})
 	go func() { closedQuietly(r.Conn); close(gone) }()
 	most, sent := 0, 0
@@ -339,7 +93,13 @@ func TestRapidReset(t *testing.T) {
 	require.Less(t, sent, 400_000, "it took all of them")
 	require.Less(t, most-before, 5*MaxConcurrentStreams, "goroutines")
 	honest(t, addr)
-	closed(t, elsewhere(t, addr))
+	punishment, known := conns.penalties.list.Peek(elsewhere.String())
+	require.True(t, known)
+	require.Equal(t, firstPenalty, punishment.length)
+	conns.penalties.list.Add(elsewhere.String(), penalty{realNow(), time.Hour}) // it may be over by now on a busy machine
+	if conn := tryDial(t, elsewhere, addr); conn != nil {
+		closed(t, conn)
+	}
 	var refused dto.Metric
 	require.NoError(t, conns.refused.WithLabelValues("abuse").Write(&refused))
 	require.InDelta(t, 1, refused.GetCounter().GetValue(), 0)
@@ -390,31 +150,6 @@ func TestHonestResets(t *testing.T) {
 	require.False(t, conns.penalties.punished("127.0.0.1", realNow()))
 }
 
-// Penalties grow while somebody goes on, end, and are forgotten.
-func TestPenalties(t *testing.T) {
-	p, now := newPenalties(), realNow()
-	want := firstPenalty
-	for range 8 {
-		require.False(t, p.punished("a", now))
-		p.punish("a", now)
-		require.True(t, p.punished("a", now.Add(want)))
-		p.punish("a", now.Add(want/2))
-		now = now.Add(want + 1)
-		require.False(t, p.punished("a", now))
-		want = min(2*want, maxPenalty)
-	}
-	require.False(t, p.punished("b", now))
-	now = now.Add(maxPenalty + penaltyMemory + 1)
-	p.punish("a", now)
-	require.False(t, p.punished("a", now.Add(firstPenalty+1)), "it begins anew")
-	for i := range 2 * maxPenalties {
-		p.punish(fmt.Sprint(i), now)
-	}
-	require.Equal(t, maxPenalties, p.list.Len())
-	require.False(t, p.punished("a", now))
-	require.True(t, p.punished(fmt.Sprint(2*maxPenalties-1), now))
-}
-
 // Headers that never end do not fill the memory: the server closes the connection.
 func TestContinuationFlood(t *testing.T) {
 	addr := guarded(t, (&fakes{send: sent}).config(t), NewConns(0, 0, nil, nil))
@@ -438,29 +173,6 @@ func TestContinuationFlood(t *testing.T) {
 
 func closedQuietly(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
 
-// Connections that begin and do not go on are closed in their time, however many, and hold nobody up.
-func TestSlowBeginners(t *testing.T) {
-	conns := NewConns(0, 0, nil, nil)
-	conns.idle = 500 * time.Millisecond
-	addr := guarded(t, (&fakes{send: sent}).config(t), conns)
-	honest(t, addr)
-	before := runtime.NumGoroutine()
-	starts := []string{"", "P", "PRI * HTTP/2.0\r\n\r\nSM", http2.ClientPreface, "POST /x HTTP/1.1\r\nHost: x\r\nX-A: "}
-	var open []net.Conn
-	for i := range 200 {
-		conn := dial(t, addr)
-		_, err := io.WriteString(conn, starts[i%len(starts)])
-		require.NoError(t, err)
-		open = append(open, conn)
-	}
-	honest(t, addr)
-	for _, conn := range open {
-		closed(t, conn)
-	}
-	honest(t, addr)
-	settled(t, before)
-}
-
 // A frame that is announced as larger than allowed ends the connection before it comes.
 func TestHugeFrame(t *testing.T) {
 	addr := guarded(t, (&fakes{send: sent}).config(t), NewConns(0, 0, nil, nil))
@@ -470,52 +182,4 @@ func TestHugeFrame(t *testing.T) {
 	require.NoError(t, err)
 	closed(t, r.Conn)
 	honest(t, addr)
-}
-
-// Who goes on although nothing is answered but refusals loses the connection; who is let in now and then does not.
-func TestDeafConnection(t *testing.T) {
-	cfg := (&fakes{send: sent}).config(t)
-	turn := &turns{every: 50}
-	cfg.Addresses = turn
-	addr := guarded(t, cfg, NewConns(0, 0, nil, nil))
-	conn := dial(t, addr)
-	answers := bufio.NewReader(conn)
-	ask := func() (status int, err error) {
-		if _, err = fmt.Fprintf(conn, "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
-			return 0, err
-		}
-		res, err := http.ReadResponse(answers, nil)
-		if err != nil {
-			return 0, err
-		}
-		_, err = io.Copy(io.Discard, res.Body)
-		return res.StatusCode, errors.Join(err, res.Body.Close())
-	}
-	for range 3 * maxRefused {
-		_, err := ask()
-		require.NoError(t, err)
-	}
-	turn.never.Store(true)
-	refused := 0
-	for ; refused < 2*maxRefused; refused++ {
-		if _, err := ask(); err != nil {
-			break
-		}
-	}
-	require.LessOrEqual(t, refused, maxRefused)
-	closed(t, conn)
-}
-
-// turns admits each so manieth request.
-type turns struct {
-	every int64
-	n     atomic.Int64
-	never atomic.Bool
-}
-
-func (a *turns) Admit(context.Context, string) error {
-	if a.never.Load() || a.n.Add(1)%a.every != 0 {
-		return refusal.New(refusal.RateLimited, "Too many.", "retry_after_ms", "1000")
-	}
-	return nil
 }
