@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/parley-im/parley/server/e2e/rig"
@@ -96,7 +97,7 @@ func (h *honest) run(rate int, during time.Duration) (p phase) {
 // the others.
 func TestHonestUsersUnderAbuse(t *testing.T) {
 	const workers = 4
-	rate, during := size(40, 40, 500), size(500*time.Millisecond, time.Second, scaled(6*time.Second))
+	rate, during := size(40, 40, 300), size(500*time.Millisecond, time.Second, scaled(10*time.Second))
 	s := rig.Start(t, "PARLEY_TRUSTED_PROXIES=127.0.0.1", "PARLEY_RATE_CALLS_IP=200/s:400", "PARLEY_MAX_CONNS_IP=100")
 	h := startHonest(t, s, 4)
 	token := s.Token("mallory", "m1")
@@ -140,7 +141,7 @@ func TestHonestUsersUnderAbuse(t *testing.T) {
 			require.Less(t, abused.share()-quiet.share(), 0.5, "%s: processors' time of the server", a.name)
 		}
 		if soaking() {
-			require.LessOrEqual(t, abused.p99(), 2*quiet.p99(), "%s: %v against %v", a.name, abused.p99s, quiet.p99s)
+			assert.LessOrEqual(t, abused.p99(), 2*quiet.p99(), "%s: %v against %v", a.name, abused.p99s, quiet.p99s)
 		}
 	}
 	for _, d := range h.devices {

@@ -29,7 +29,7 @@ type abuse struct {
 	// refused is the label of the connections that the server refuses whoever goes on with it; empty if it does not.
 	refused string
 	// once does it over one connection, or over as many as it takes, until the server ends that, a bound that no server
-	// should let it reach, or the context's end. It pauses nowhere.
+	// should let it reach, or the context's end.
 	once func(ctx context.Context, from *net.Dialer, addr, token string) tally
 }
 
@@ -93,6 +93,7 @@ func bombs(ctx context.Context, from *net.Dialer, addr, token string) (seen tall
 		_, _ = io.Copy(io.Discard, res.Body)
 		_ = res.Body.Close()
 		seen.Units++
+		pause(ctx, betweenBombs)
 	}
 	seen.Kept = 1
 	return seen
@@ -255,6 +256,10 @@ func abuserMain(text string) {
 	}
 	all.Wait()
 }
+
+// betweenBombs is how long a connection waits between two bombs. Four connections send 24 MB and up to 400 bombs a second so,
+// twice the requests that their address may make: a flood that fills the link is not what this is about.
+const betweenBombs = 10 * time.Millisecond
 
 // betweenAbuses is how long an abuser rests between two connections that the server ended: it shares this machine's
 // processors, as it would not elsewhere.
