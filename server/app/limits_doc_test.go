@@ -70,7 +70,7 @@ func boundsTable() string {
 	b.WriteString("| what | bound | past it |\n|---|---|---|\n")
 	for _, row := range [][3]string{
 		{"a request, as it comes and unpacked, all items of SendMessages together", kib(rpc.MaxRequestBytes), "RESOURCE_EXHAUSTED `REQUEST_TOO_LARGE`"},
-		{"headers of a request", kib(rpc.MaxHeaderBytes), "HTTP 431"},
+		{"headers of a request: names and values, and 32 bytes for each; without host and path", kib(rpc.MaxHeaderBytes), "HTTP 431"},
 		{"a token", kib(auth.MaxTokenBytes), "UNAUTHENTICATED `TOKEN_INVALID`"},
 		{"lifetime of a token", strconv.Itoa(int(auth.DefaultMaxLifetime.Hours()/24)) + " days", "UNAUTHENTICATED `TOKEN_INVALID`"},
 		{"members of a group", strconv.Itoa(session.MaxMembers), "RESOURCE_EXHAUSTED `GROUP_FULL`"},

@@ -120,7 +120,7 @@ func (s *Server) Restart() {
 	s.mu.Lock()
 	s.cmd, s.log, s.end = cmd, &out.buf, end
 	s.mu.Unlock()
-	require.Eventually(s.t, func() bool { return s.Ready() }, 30*time.Second, 20*time.Millisecond, "not ready")
+	require.Eventually(s.t, func() bool { return s.Ready() }, 2*time.Minute, 20*time.Millisecond, "not ready")
 }
 
 // locked is a buffer that a process writes and a test reads.
