@@ -86,6 +86,7 @@ func boundsTable() string {
 		{"calls at once on an HTTP/2 connection", strconv.Itoa(rpc.MaxConcurrentStreams), "the stream is reset"},
 		{"what waits for a stream that is not read", kib(stream.MaxQueueBytes) + ", " + strconv.Itoa(stream.MaxQueueItems) + " entries", "the queue is dropped, the stream goes on by pulling; nothing is lost"},
 		{"webhooks", strconv.Itoa(webhook.MaxWebhooks), "RESOURCE_EXHAUSTED `TOO_MANY_WEBHOOKS`"},
+		{"deliveries of a webhook that wait", strconv.Itoa(Default().Webhook.Backlog) + " (`PARLEY_WEBHOOK_BACKLOG`)", "the webhook is disabled, and says why"},
 		{"requests at once of a node to a webhook, and to moderation", strconv.Itoa(webhook.MaxInFlight) + ", " + strconv.Itoa(webhook.MaxModerating), "they wait; moderation within its timeout, then `MODERATION_UNAVAILABLE` or sent, as chosen"},
 		{"messages that wait for their commit on a node", strconv.Itoa(committer.MaxWaiting), "RESOURCE_EXHAUSTED `OVERLOADED`, 500 ms"},
 		{"positions that wait to be written on a node", strconv.Itoa(cursor.MaxWaiting), "RESOURCE_EXHAUSTED `OVERLOADED`, 1 s"},
