@@ -128,7 +128,7 @@ audit: $(TOOLS)/govulncheck ## Known holes, licences and lock files of all that 
 	@scripts/audit
 
 .PHONY: sbom
-sbom: build $(TOOLS)/cyclonedx-gomod ## Write what the program and its pages are made of to bin/sbom, as CycloneDX
+sbom: build $(TOOLS)/cyclonedx-gomod ## Write what the program, its pages and the SDKs are made of to bin/sbom, as CycloneDX. Kotlin: needs a JDK and Maven
 	@scripts/sbom
 
 ##@ Generate

@@ -21,6 +21,10 @@ INSERT INTO app_user (user_id, created_at) VALUES (@user_id, @now::timestamptz) 
 -- Locks a user against everybody else who locks them, and against changes of the user.
 SELECT (deactivated_at IS NOT NULL)::boolean AS deactivated FROM app_user WHERE user_id = @user_id FOR NO KEY UPDATE;
 
+-- name: UserLockMany :exec
+-- UserLock of many, in byte order of their ids.
+SELECT FROM app_user WHERE user_id = ANY (@user_ids::text[]) ORDER BY user_id FOR NO KEY UPDATE;
+
 -- name: UserLockShared :one
 -- Locks a user against UserLock and changes of the user, together with others who share the lock.
 SELECT (deactivated_at IS NOT NULL)::boolean AS deactivated FROM app_user WHERE user_id = @user_id FOR SHARE;

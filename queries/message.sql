@@ -1,29 +1,12 @@
 -- The log: appending and reading back.
 
--- name: SessionEnsureDirect :exec
--- Makes the direct sessions that a batch is first to use, with both memberships. A pair that may not talk (one of them
--- unknown, deactivated or blocked by the other) gets none.
-WITH wanted AS (
-    SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@lows::text[]) AS low, unnest(@highs::text[]) AS high
-), made AS (
-    INSERT INTO session (session_id, kind, owner_id, direct_low, direct_high, member_count, created_at)
-    SELECT w.session_id, 1, w.low, w.low, w.high, 2, @now::timestamptz
-    FROM wanted w
-    JOIN app_user a ON a.user_id = w.low AND a.deactivated_at IS NULL
-    JOIN app_user b ON b.user_id = w.high AND b.deactivated_at IS NULL
-    WHERE NOT EXISTS (
-        SELECT FROM user_to_user r
-        WHERE r.kind = 3 AND ((r.user_id = w.low AND r.peer_id = w.high) OR (r.user_id = w.high AND r.peer_id = w.low)))
-    ORDER BY w.session_id
-    ON CONFLICT (session_id) DO NOTHING
-    RETURNING session_id, direct_low, direct_high
-)
-INSERT INTO user_to_session (user_id, session_id, role, joined_seq, visible_seq)
-SELECT u.user_id, m.session_id, 1, 1, 1
-FROM made m CROSS JOIN LATERAL (VALUES (m.direct_low), (m.direct_high)) AS u (user_id);
+-- name: SessionMakeDirect :one
+-- Makes the direct sessions that a batch is first to use: parley_make_direct of the schema says what goes in and out. One row.
+SELECT d.low_full::boolean[] AS low_full, d.high_full::boolean[] AS high_full
+FROM parley_make_direct(@session_ids::uuid[], @lows::text[], @highs::text[], @now::timestamptz, @most::integer) AS d;
 
 -- name: SessionDropUnused :exec
--- Takes those of the direct sessions that SessionEnsureDirect made just now, at the same time, back which took no message:
+-- Takes those of the direct sessions that SessionMakeDirect made just now, at the same time, back which took no message:
 -- a refused send leaves nothing. Nobody else has seen them.
 WITH unused AS (
     DELETE FROM session WHERE session_id = ANY (@session_ids::uuid[]) AND kind = 1 AND last_seq = 0

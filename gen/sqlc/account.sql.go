@@ -78,6 +78,16 @@ func (q *Queries) UserLock(ctx context.Context, db DBTX, userID string) (bool, e
 	return deactivated, err
 }
 
+const UserLockMany = `-- name: UserLockMany :exec
+SELECT FROM app_user WHERE user_id = ANY ($1::text[]) ORDER BY user_id FOR NO KEY UPDATE
+`
+
+// UserLock of many, in byte order of their ids.
+func (q *Queries) UserLockMany(ctx context.Context, db DBTX, userIds []string) error {
+	_, err := db.Exec(ctx, UserLockMany, userIds)
+	return err
+}
+
 const UserLockShared = `-- name: UserLockShared :one
 SELECT (deactivated_at IS NOT NULL)::boolean AS deactivated FROM app_user WHERE user_id = $1 FOR SHARE
 `

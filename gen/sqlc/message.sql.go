@@ -288,51 +288,43 @@ type SessionDropUnusedParams struct {
 	Now        time.Time
 }
 
-// Takes those of the direct sessions that SessionEnsureDirect made just now, at the same time, back which took no message:
+// Takes those of the direct sessions that SessionMakeDirect made just now, at the same time, back which took no message:
 // a refused send leaves nothing. Nobody else has seen them.
 func (q *Queries) SessionDropUnused(ctx context.Context, db DBTX, arg SessionDropUnusedParams) error {
 	_, err := db.Exec(ctx, SessionDropUnused, arg.SessionIds, arg.Now)
 	return err
 }
 
-const SessionEnsureDirect = `-- name: SessionEnsureDirect :exec
+const SessionMakeDirect = `-- name: SessionMakeDirect :one
 
-WITH wanted AS (
-    SELECT unnest($1::uuid[]) AS session_id, unnest($2::text[]) AS low, unnest($3::text[]) AS high
-), made AS (
-    INSERT INTO session (session_id, kind, owner_id, direct_low, direct_high, member_count, created_at)
-    SELECT w.session_id, 1, w.low, w.low, w.high, 2, $4::timestamptz
-    FROM wanted w
-    JOIN app_user a ON a.user_id = w.low AND a.deactivated_at IS NULL
-    JOIN app_user b ON b.user_id = w.high AND b.deactivated_at IS NULL
-    WHERE NOT EXISTS (
-        SELECT FROM user_to_user r
-        WHERE r.kind = 3 AND ((r.user_id = w.low AND r.peer_id = w.high) OR (r.user_id = w.high AND r.peer_id = w.low)))
-    ORDER BY w.session_id
-    ON CONFLICT (session_id) DO NOTHING
-    RETURNING session_id, direct_low, direct_high
-)
-INSERT INTO user_to_session (user_id, session_id, role, joined_seq, visible_seq)
-SELECT u.user_id, m.session_id, 1, 1, 1
-FROM made m CROSS JOIN LATERAL (VALUES (m.direct_low), (m.direct_high)) AS u (user_id)
+SELECT d.low_full::boolean[] AS low_full, d.high_full::boolean[] AS high_full
+FROM parley_make_direct($1::uuid[], $2::text[], $3::text[], $4::timestamptz, $5::integer) AS d
 `
 
-type SessionEnsureDirectParams struct {
+type SessionMakeDirectParams struct {
 	SessionIds []uuid.UUID
 	Lows       []string
 	Highs      []string
 	Now        time.Time
+	Most       int32
+}
+
+type SessionMakeDirectRow struct {
+	LowFull  []bool
+	HighFull []bool
 }
 
 // The log: appending and reading back.
-// Makes the direct sessions that a batch is first to use, with both memberships. A pair that may not talk (one of them
-// unknown, deactivated or blocked by the other) gets none.
-func (q *Queries) SessionEnsureDirect(ctx context.Context, db DBTX, arg SessionEnsureDirectParams) error {
-	_, err := db.Exec(ctx, SessionEnsureDirect,
+// Makes the direct sessions that a batch is first to use: parley_make_direct of the schema says what goes in and out. One row.
+func (q *Queries) SessionMakeDirect(ctx context.Context, db DBTX, arg SessionMakeDirectParams) (SessionMakeDirectRow, error) {
+	row := db.QueryRow(ctx, SessionMakeDirect,
 		arg.SessionIds,
 		arg.Lows,
 		arg.Highs,
 		arg.Now,
+		arg.Most,
 	)
-	return err
+	var i SessionMakeDirectRow
+	err := row.Scan(&i.LowFull, &i.HighFull)
+	return i, err
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/parley-im/parley/server/rate"
 	"github.com/parley-im/parley/server/roster"
 	"github.com/parley-im/parley/server/rpc"
+	"github.com/parley-im/parley/server/session"
 	"github.com/parley-im/parley/server/webhook"
 )
 
@@ -49,6 +50,7 @@ type Config struct {
 	DevLogins []string
 
 	DataDir      string        // where keys that the server makes are kept; .data
+	MaxSessions  int           // sessions that a user may be in, the same on all nodes; 10000
 	Committers   int           // group commits that run at the same time, at most; see docs/operations.md
 	UnaryTimeout time.Duration // bound on calls that are no streams; 10 s
 	DrainTimeout time.Duration // bound on the whole shutdown; 15 s
@@ -126,7 +128,7 @@ func Default() Config {
 		Stream:   StreamConfig{Heartbeat: 20 * time.Second, RoamBacklog: 200},
 		Roster:   RosterConfig{Mode: "on", MaxMB: roster.DefaultMaxBytes >> 20},
 		Cache:    CacheConfig{RingBytes: 64 << 20, RedisLength: 500, RedisTTL: 24 * time.Hour, StateTTL: time.Hour},
-		DataDir:  ".data", Committers: 2, UnaryTimeout: 10 * time.Second, DrainTimeout: 15 * time.Second,
+		DataDir:  ".data", MaxSessions: session.MaxSessions, Committers: 2, UnaryTimeout: 10 * time.Second, DrainTimeout: 15 * time.Second,
 		DrainGrace: 3 * time.Second, LogLevel: "info",
 		Webhook: WebhookConfig{LogTTL: 7 * 24 * time.Hour, Backlog: 1_000_000},
 	}
@@ -173,6 +175,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.DurationVar(&c.Webhook.LogTTL, "webhook-log-ttl", c.Webhook.LogTTL, "how long the log of webhooks' deliveries is kept")
 	f.IntVar(&c.Webhook.Backlog, "webhook-backlog", c.Webhook.Backlog, "deliveries of one webhook that may wait; past it the webhook is disabled")
 	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "where keys, and the embedded databases of `parley run`, are kept")
+	f.IntVar(&c.MaxSessions, "max-sessions", c.MaxSessions, "sessions that a user may be in, the same on all nodes")
 	f.IntVar(&c.Committers, "committers", c.Committers, "group commits that run at the same time")
 	f.DurationVar(&c.UnaryTimeout, "unary-timeout", c.UnaryTimeout, "bound on calls that are no streams")
 	f.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "bound on the whole shutdown")
@@ -272,6 +275,9 @@ func (c Config) Validate() error {
 	}
 	if c.Webhook.LogTTL < time.Hour || c.Webhook.Backlog < 1 || c.Webhook.Backlog > 100_000_000 {
 		bad("PARLEY_WEBHOOK_LOG_TTL or PARLEY_WEBHOOK_BACKLOG: not an hour or more, 1 to 100000000 deliveries")
+	}
+	if c.MaxSessions < 1 || c.MaxSessions > session.MaxMaxSessions {
+		bad("PARLEY_MAX_SESSIONS: %d is not 1 to %d", c.MaxSessions, session.MaxMaxSessions)
 	}
 	if c.Committers < 1 || c.Committers > 64 {
 		bad("PARLEY_COMMITTERS: %d is not 1 to 64", c.Committers)

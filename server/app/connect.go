@@ -39,6 +39,7 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 
 	db := storage.New(a.pool)
 	logs, positions := storage.NewMessages(db), storage.Positions{DB: db}
+	logs.LimitSessions(a.cfg.MaxSessions)
 	life := a.life
 	local := hub.New()
 
@@ -70,6 +71,7 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	accounts := account.NewService(storage.Accounts{DB: db}, ends, memory, a.clock)
 	relations := relation.NewService(storage.Relations{DB: db}, relationNotifier{fleet}, a.clock)
 	sessions := session.NewService(logs.Sessions, a.commits, fleet, life, a.clock)
+	sessions.LimitSessions(a.cfg.MaxSessions)
 	a.readings = reading.NewTeller(storage.ReadAudience{DB: db}, fleet, a.clock, a.log)
 	states := state.NewService(a.cached, stateNotifier{fleet, a.feed, a.readings})
 	states.Register(reg)

@@ -140,7 +140,8 @@ func queryName(sql string) string {
 	return sql[:min(len(sql), 40)]
 }
 
-// take returns the counts since the last call, without what the node asks by itself each second whoever comes.
+// take returns the counts since the last call, without what the node asks by itself each second whoever comes, or when its job
+// queue starts or elects a leader.
 func (c *statements) take() map[string]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -148,7 +149,8 @@ func (c *statements) take() map[string]int {
 	c.n = map[string]int{}
 	maps.DeleteFunc(out, func(name string, _ int) bool {
 		return strings.HasPrefix(name, "Feed") || strings.HasPrefix(name, "CommitLog") || strings.HasPrefix(name, "WebhookReader") ||
-			strings.HasPrefix(name, "WebhookTrim") || strings.HasPrefix(name, "-- ping") || name == ";"
+			strings.HasPrefix(name, "WebhookTrim") || strings.HasPrefix(name, "Leader") || strings.HasPrefix(name, `LISTEN "river`) ||
+			strings.HasPrefix(name, "-- ping") || name == ";"
 	})
 	return out
 }

@@ -70,11 +70,11 @@ func boundsTable() string {
 	b.WriteString("| what | bound | past it |\n|---|---|---|\n")
 	for _, row := range [][3]string{
 		{"a request, as it comes and unpacked, all items of SendMessages together", kib(rpc.MaxRequestBytes), "RESOURCE_EXHAUSTED `REQUEST_TOO_LARGE`"},
-		{"headers of a request", kib(rpc.MaxHeaderBytes), "HTTP 431"},
+		{"headers of a request: names and values, and 32 bytes for each; without host and path", kib(rpc.MaxHeaderBytes), "HTTP 431"},
 		{"a token", kib(auth.MaxTokenBytes), "UNAUTHENTICATED `TOKEN_INVALID`"},
 		{"lifetime of a token", strconv.Itoa(int(auth.DefaultMaxLifetime.Hours()/24)) + " days", "UNAUTHENTICATED `TOKEN_INVALID`"},
 		{"members of a group", strconv.Itoa(session.MaxMembers), "RESOURCE_EXHAUSTED `GROUP_FULL`"},
-		{"sessions of a user, for joining groups; direct ones are made all the same", strconv.Itoa(session.MaxSessions), "RESOURCE_EXHAUSTED `TOO_MANY_SESSIONS`"},
+		{"sessions of a user, groups and direct ones", strconv.Itoa(session.MaxSessions) + " (`PARLEY_MAX_SESSIONS`)", "RESOURCE_EXHAUSTED `TOO_MANY_SESSIONS`; to others who write first, RECIPIENT_UNAVAILABLE"},
 		{"devices of a user that are not revoked", strconv.Itoa(device.MaxDevices), "RESOURCE_EXHAUSTED `TOO_MANY_DEVICES`"},
 		{"streams of a device", "1", "the older one ends: FAILED_PRECONDITION `STREAM_DISPLACED`"},
 		{"streams of a user", strconv.Itoa(device.MaxDevices), "as devices"},
@@ -86,6 +86,7 @@ func boundsTable() string {
 		{"calls at once on an HTTP/2 connection", strconv.Itoa(rpc.MaxConcurrentStreams), "the stream is reset"},
 		{"what waits for a stream that is not read", kib(stream.MaxQueueBytes) + ", " + strconv.Itoa(stream.MaxQueueItems) + " entries", "the queue is dropped, the stream goes on by pulling; nothing is lost"},
 		{"webhooks", strconv.Itoa(webhook.MaxWebhooks), "RESOURCE_EXHAUSTED `TOO_MANY_WEBHOOKS`"},
+		{"deliveries of a webhook that wait", strconv.Itoa(Default().Webhook.Backlog) + " (`PARLEY_WEBHOOK_BACKLOG`)", "the webhook is disabled, and says why"},
 		{"requests at once of a node to a webhook, and to moderation", strconv.Itoa(webhook.MaxInFlight) + ", " + strconv.Itoa(webhook.MaxModerating), "they wait; moderation within its timeout, then `MODERATION_UNAVAILABLE` or sent, as chosen"},
 		{"messages that wait for their commit on a node", strconv.Itoa(committer.MaxWaiting), "RESOURCE_EXHAUSTED `OVERLOADED`, 500 ms"},
 		{"positions that wait to be written on a node", strconv.Itoa(cursor.MaxWaiting), "RESOURCE_EXHAUSTED `OVERLOADED`, 1 s"},

@@ -21,6 +21,8 @@ var answers = map[byte]string{
 	'X': "RECIPIENT_UNAVAILABLE",
 	'G': "DEVICE_UNAVAILABLE",
 	'F': "RELATION_UNAVAILABLE",
+	'U': "USER_UNAVAILABLE",
+	'A': "USER_DEACTIVATED",
 }
 
 // parts are somebody's parts in a group, in the order of the letters in row.group. blocked is a member whom another user
@@ -35,7 +37,8 @@ type row struct {
 	// group are the answers to parts in a group of the caller's; who never was a member gets S. Empty: the rpc names no
 	// session, and alone is the answer to every user.
 	group string
-	// direct are the answers in a direct session: to the caller, and to a caller whom the other has blocked.
+	// direct are the answers in a direct session: to the caller, to a caller whom the other has blocked, and to one whose other
+	// is deactivated.
 	direct string
 	alone  byte
 	admin  bool // for the app's server only
@@ -60,40 +63,41 @@ var table = []row{
 
 	{rpc: "SessionService/CreateSession", body: `{"group":{},"memberIds":["newcomer"]}`, alone: '.'},
 	{rpc: "SessionService/ListSessions", body: `{"includeLeft":true}`, alone: '.'},
-	{rpc: "SessionService/GetSession", body: `{"sessionId":"{S}"}`, group: "......", direct: ".."},
-	{rpc: "SessionService/UpdateSession", body: `{"sessionId":"{S}","title":"{U}"}`, group: "SRRR..", direct: "DD", writes: true},
-	{rpc: "SessionService/AddMembers", body: `{"sessionId":"{S}","userIds":["newcomer"]}`, group: "SRRR..", direct: "DD", writes: true},
-	{rpc: "SessionService/RemoveMember", what: "a member", body: `{"sessionId":"{S}","userId":"victim"}`, group: "SRRR..", direct: "DD", writes: true},
-	{rpc: "SessionService/RemoveMember", what: "an admin", body: `{"sessionId":"{S}","userId":"admin2"}`, group: "SRRRR.", direct: "DD", writes: true},
-	{rpc: "SessionService/RemoveMember", what: "the owner", body: `{"sessionId":"{S}","userId":"owner"}`, group: "SRRRRT", direct: "DD"},
-	{rpc: "SessionService/LeaveSession", body: `{"sessionId":"{S}"}`, group: ".....L", direct: "DD", writes: true},
-	{rpc: "SessionService/SetMemberRole", what: "make a member admin", body: `{"sessionId":"{S}","userId":"victim","role":"MEMBER_ROLE_ADMIN"}`, group: "SRRRR.", direct: "DD", writes: true},
-	{rpc: "SessionService/SetMemberRole", what: "raise oneself", body: `{"sessionId":"{S}","userId":"{self}","role":"MEMBER_ROLE_OWNER"}`, group: "SRRRR.", direct: "DD", writes: true},
-	{rpc: "SessionService/SetMemberRole", what: "lower the last owner", body: `{"sessionId":"{S}","userId":"owner","role":"MEMBER_ROLE_MEMBER"}`, group: "SRRRRL", direct: "DD", writes: true},
-	{rpc: "SessionService/SetMemberRole", what: "mute a member", body: `{"sessionId":"{S}","userId":"victim","isMuted":true}`, group: "SRRR..", direct: "DD", writes: true},
-	{rpc: "SessionService/SetMemberRole", what: "mute an admin", body: `{"sessionId":"{S}","userId":"admin2","isMuted":true}`, group: "SRRRR.", direct: "DD", writes: true},
-	{rpc: "SessionService/SetMemberRole", what: "unmute oneself", body: `{"sessionId":"{S}","userId":"muted","isMuted":false}`, group: "SRRR..", direct: "DD", writes: true},
-	{rpc: "SessionService/UpdateMembership", body: `{"sessionId":"{S}","isPinned":true}`, group: "S.....", direct: ".."},
-	{rpc: "SessionService/ListMembers", body: `{"sessionId":"{S}"}`, group: "S.....", direct: ".."},
+	{rpc: "SessionService/GetSession", body: `{"sessionId":"{S}"}`, group: "......", direct: "..."},
+	{rpc: "SessionService/UpdateSession", body: `{"sessionId":"{S}","title":"{U}"}`, group: "SRRR..", direct: "DDD", writes: true},
+	{rpc: "SessionService/AddMembers", body: `{"sessionId":"{S}","userIds":["newcomer"]}`, group: "SRRR..", direct: "DDD", writes: true},
+	{rpc: "SessionService/RemoveMember", what: "a member", body: `{"sessionId":"{S}","userId":"victim"}`, group: "SRRR..", direct: "DDD", writes: true},
+	{rpc: "SessionService/RemoveMember", what: "an admin", body: `{"sessionId":"{S}","userId":"admin2"}`, group: "SRRRR.", direct: "DDD", writes: true},
+	{rpc: "SessionService/RemoveMember", what: "the owner", body: `{"sessionId":"{S}","userId":"owner"}`, group: "SRRRRT", direct: "DDD"},
+	{rpc: "SessionService/LeaveSession", body: `{"sessionId":"{S}"}`, group: ".....L", direct: "DDD", writes: true},
+	{rpc: "SessionService/SetMemberRole", what: "make a member admin", body: `{"sessionId":"{S}","userId":"victim","role":"MEMBER_ROLE_ADMIN"}`, group: "SRRRR.", direct: "DDD", writes: true},
+	{rpc: "SessionService/SetMemberRole", what: "raise oneself", body: `{"sessionId":"{S}","userId":"{self}","role":"MEMBER_ROLE_OWNER"}`, group: "SRRRR.", direct: "DDD", writes: true},
+	{rpc: "SessionService/SetMemberRole", what: "lower the last owner", body: `{"sessionId":"{S}","userId":"owner","role":"MEMBER_ROLE_MEMBER"}`, group: "SRRRRL", direct: "DDD", writes: true},
+	{rpc: "SessionService/SetMemberRole", what: "mute a member", body: `{"sessionId":"{S}","userId":"victim","isMuted":true}`, group: "SRRR..", direct: "DDD", writes: true},
+	{rpc: "SessionService/SetMemberRole", what: "mute an admin", body: `{"sessionId":"{S}","userId":"admin2","isMuted":true}`, group: "SRRRR.", direct: "DDD", writes: true},
+	{rpc: "SessionService/SetMemberRole", what: "unmute oneself", body: `{"sessionId":"{S}","userId":"muted","isMuted":false}`, group: "SRRR..", direct: "DDD", writes: true},
+	{rpc: "SessionService/UpdateMembership", body: `{"sessionId":"{S}","isPinned":true}`, group: "S.....", direct: "..."},
+	{rpc: "SessionService/ListMembers", body: `{"sessionId":"{S}"}`, group: "S.....", direct: "..."},
 
-	{rpc: "MessageService/SendMessage", body: `{"sessionId":"{S}","messageId":"{U}","content":{"text":{"body":"x"}}}`, group: "S.M...", direct: ".X"},
-	{rpc: "MessageService/SendMessages", body: `{"messages":[{"sessionId":"{S}","messageId":"{U}","content":{"text":{"body":"x"}}}]}`, group: "S.M...", direct: ".X"},
-	{rpc: "MessageService/RecallMessage", what: "one's own", body: `{"sessionId":"{S}","seq":"{own}"}`, group: "S.....", direct: "..", writes: true},
-	{rpc: "MessageService/RecallMessage", what: "a member's", body: `{"sessionId":"{S}","seq":"{other}"}`, group: "SNNN..", direct: "NN", writes: true},
-	{rpc: "MessageService/ListMessages", body: `{"sessionId":"{S}"}`, group: "......", direct: ".."},
-	{rpc: "MessageService/GetMessage", body: `{"sessionId":"{S}","seq":"{other}"}`, group: "......", direct: ".."},
+	{rpc: "MessageService/SendMessage", body: `{"sessionId":"{S}","messageId":"{U}","content":{"text":{"body":"x"}}}`, group: "S.M...", direct: ".XX"},
+	{rpc: "MessageService/SendMessages", body: `{"messages":[{"sessionId":"{S}","messageId":"{U}","content":{"text":{"body":"x"}}}]}`, group: "S.M...", direct: ".XX"},
+	{rpc: "MessageService/RecallMessage", what: "one's own", body: `{"sessionId":"{S}","seq":"{own}"}`, group: "S.....", direct: "...", writes: true},
+	{rpc: "MessageService/RecallMessage", what: "a member's", body: `{"sessionId":"{S}","seq":"{other}"}`, group: "SNNN..", direct: "NNN", writes: true},
+	{rpc: "MessageService/ListMessages", body: `{"sessionId":"{S}"}`, group: "......", direct: "..."},
+	{rpc: "MessageService/GetMessage", body: `{"sessionId":"{S}","seq":"{other}"}`, group: "......", direct: "..."},
 
-	{rpc: "StateService/MarkRead", body: `{"sessionId":"{S}","upToSeq":"{other}"}`, group: "......", direct: ".."},
-	{rpc: "StateService/MarkUnread", body: `{"sessionId":"{S}"}`, group: "......", direct: ".."},
-	{rpc: "StateService/DeleteForMe", body: `{"sessionId":"{S}","seqs":["{other}"]}`, group: "......", direct: ".."},
-	{rpc: "StateService/ListStates", body: `{"sessionId":"{S}"}`, group: "......", direct: ".."},
-	{rpc: "StateService/ListReaders", body: `{"sessionId":"{S}","seq":"{other}"}`, group: "S.....", direct: ".."},
+	{rpc: "StateService/MarkRead", body: `{"sessionId":"{S}","upToSeq":"{other}"}`, group: "......", direct: "..."},
+	{rpc: "StateService/MarkUnread", body: `{"sessionId":"{S}"}`, group: "......", direct: "..."},
+	{rpc: "StateService/DeleteForMe", body: `{"sessionId":"{S}","seqs":["{other}"]}`, group: "......", direct: "..."},
+	{rpc: "StateService/ListStates", body: `{"sessionId":"{S}"}`, group: "......", direct: "..."},
+	{rpc: "StateService/ListReaders", body: `{"sessionId":"{S}","seq":"{other}"}`, group: "S.....", direct: "..."},
 	{rpc: "StateService/GetUnread", body: `{}`, alone: '.'},
+	{rpc: "StateService/GetUnread", what: "of a session, even of one that is not there", body: `{"sessionIds":["8f1d3c5a-2f5e-4c0b-9f53-6f2d5b1a7e90"]}`, alone: '.'},
 
 	{rpc: "SyncService/Subscribe", body: `{}`, alone: '.', stream: true},
 	{rpc: "SyncService/PullOffline", body: `{}`, alone: '.'},
-	{rpc: "SyncService/Ack", body: `{"acks":[{"sessionId":"{S}","seq":"{other}"}]}`, group: "......", direct: ".."},
-	{rpc: "SyncService/SendSignal", body: `{"sessionId":"{S}","signal":{"typing":{}}}`, group: "S.M...", direct: ".X"},
+	{rpc: "SyncService/Ack", body: `{"acks":[{"sessionId":"{S}","seq":"{other}"}]}`, group: "......", direct: "..."},
+	{rpc: "SyncService/SendSignal", body: `{"sessionId":"{S}","signal":{"typing":{}}}`, group: "S.M...", direct: ".XX"},
 
 	{rpc: "PresenceService/GetPresence", body: `{"userIds":["victim"]}`, alone: '.'},
 	{rpc: "PresenceService/WatchPresence", body: `{"userIds":["victim"]}`, alone: '.'},
@@ -158,7 +162,7 @@ member of the group, has blocked.
 	for _, p := range parts {
 		b.WriteString(p + " | ")
 	}
-	b.WriteString("direct | direct, blocked |\n|---|" + strings.Repeat("---|", len(parts)+2) + "\n")
+	b.WriteString("direct | direct, blocked | direct, other deactivated |\n|---|" + strings.Repeat("---|", len(parts)+3) + "\n")
 	for _, r := range table {
 		if r.group == "" {
 			continue
@@ -175,6 +179,7 @@ member of the group, has blocked.
 			fmt.Fprintf(&b, "| %s | %s |\n", r.name(), answers[r.alone])
 		}
 	}
+	b.WriteString(namedDocument())
 	return b.String()
 }
 

@@ -77,6 +77,8 @@ func TestRights(t *testing.T) {
 					direct = answers[r.direct[1]]
 				}
 				expect(direct, user, "in a direct session", r, w.tokens[user], r.fill(w.direct[self], self, "other"))
+				expect(answers[r.direct[2]], user, "in a direct session with a deactivated user", r, w.tokens[user],
+					r.fill(w.orphaned[self], self, deactivated))
 			}
 			expect("SESSION_UNAVAILABLE", "a stranger", "in the group", r, w.tokens["stranger"], r.fill(w.group, "stranger", "victim"))
 		}
@@ -158,6 +160,51 @@ func TestForbiddenLooksLikeMissing(t *testing.T) {
 	}
 }
 
+// TestUnreadOfOthersLooksLikeNone: of a session that is not the caller's as many are unread as of one that is not there.
+func TestUnreadOfOthersLooksLikeNone(t *testing.T) {
+	w := newRightsWorld(t)
+	ask := func(id string) string {
+		return w.cost(w.tokens["stranger"], "StateService/GetUnread", func() string { return `{"sessionIds":["` + id + `"]}` }, id)
+	}
+	want := ask(uuid.NewString())
+	require.Contains(t, want, "{} ", "nothing is said of it")
+	require.Equal(t, want, ask(w.group.id))
+	require.Equal(t, want, ask(w.direct["member"].id))
+}
+
+// TestServersRightsLookTheSame: who is no server of the app learns nothing of a webhook's id or of a user's, of those that
+// there are as of others.
+func TestServersRightsLookTheSame(t *testing.T) {
+	w := newRightsWorld(t)
+	hook := w.hooked("{H}")
+	for _, r := range table {
+		if !r.admin {
+			continue
+		}
+		ask := func(who string) func(webhook, user string) string {
+			return func(webhook, user string) string {
+				body := strings.NewReplacer("{H}", webhook, `"victim"`, `"`+user+`"`, `"`+deactivated+`"`, `"`+user+`"`).Replace(r.body)
+				return w.cost(w.tokens[who], r.rpc, func() string { return body }, "\x00")
+			}
+		}
+		for _, who := range []string{"member", deactivated, "revoked"} {
+			want := ask(who)(uuid.NewString(), "nobody-at-all")
+			require.NotContains(t, want, "OK", r.name())
+			require.Equal(t, want, ask(who)(hook, "victim"), r.name())
+			require.Equal(t, want, ask(who)(hook, deactivated), r.name())
+		}
+	}
+}
+
+// TestDevicesOfOthersLookLikeNone: another user's device and one that nobody has get the same answer and cost the same.
+func TestDevicesOfOthersLookLikeNone(t *testing.T) {
+	w := newRightsWorld(t)
+	ask := func(device string) string {
+		return w.cost(w.tokens["member"], "DeviceService/RevokeDevice", func() string { return `{"deviceId":"` + device + `"}` }, device)
+	}
+	require.Equal(t, ask("nowhere"), ask("elsewhere"))
+}
+
 // TestCursorsOpenNothing: a stream that names sessions which are not its user's is shown nothing of them, and is told the
 // same of one that exists and of one that does not.
 func TestCursorsOpenNothing(t *testing.T) {
@@ -189,11 +236,17 @@ func TestCursorsOpenNothing(t *testing.T) {
 	require.Equal(t, map[string]bool{"RESYNC_REASON_SESSION_UNAVAILABLE": true}, told)
 }
 
-// TestUnavailableUsersLookTheSame: a user who does not exist and one who has blocked the caller get the same answer, and
-// cost the same.
+// TestUnavailableUsersLookTheSame: a user who does not exist, one who is deactivated and one who has blocked the caller get
+// the same answer, and cost the same.
 func TestUnavailableUsersLookTheSame(t *testing.T) {
 	w := newRightsWorld(t)
 	w.must("newcomer", "RelationService/BlockUser", `{"userId":"owner"}`, nil)
+	w.token("", "crowded", "phone")
+	w.token("", "gone", "phone")
+	w.must("", "AdminService/DeactivateUser", `{"userId":"gone"}`, nil)
+	_, err := w.sql.Exec(t.Context(), `INSERT INTO user_to_session (user_id, session_id, role, joined_seq, visible_seq)
+		SELECT 'crowded', gen_random_uuid(), 1, 1, 1 FROM generate_series(1, $1)`, session.MaxSessions)
+	require.NoError(t, err)
 	for rpc, body := range map[string]string{
 		"RelationService/RequestFriend":        `{"userId":"{X}"}`,
 		"RelationService/RespondFriendRequest": `{"userId":"{X}","accept":true}`,
@@ -205,6 +258,7 @@ func TestUnavailableUsersLookTheSame(t *testing.T) {
 		"SessionService/SetMemberRole":         `{"sessionId":"` + w.group.id + `","userId":"{X}","isMuted":true}`,
 		"MessageService/SendMessage":           `{"peerUserId":"{X}","messageId":"{U}","content":{"text":{"body":"x"}}}`,
 		"PresenceService/GetPresence":          `{"userIds":["{X}"]}`,
+		"PresenceService/WatchPresence":        `{"userIds":["{X}"]}`,
 	} {
 		t.Run(rpc, func(t *testing.T) {
 			ask := func(user string) string {
@@ -212,7 +266,12 @@ func TestUnavailableUsersLookTheSame(t *testing.T) {
 					return strings.NewReplacer("{X}", user, "{U}", uuid.NewString()).Replace(body)
 				}, user)
 			}
-			require.Equal(t, ask("nobody-at-all"), ask("newcomer"))
+			want := ask("nobody-at-all")
+			require.Equal(t, want, ask("newcomer"))
+			require.Equal(t, want, ask("gone"))
+			if rpc == "MessageService/SendMessage" { // who has no room for another session
+				require.Equal(t, want, ask("crowded"))
+			}
 		})
 	}
 }

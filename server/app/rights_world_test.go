@@ -33,6 +33,8 @@ type rightsWorld struct {
 	group  place
 	theirs place            // a group that only "other" and "victim" are in
 	direct map[string]place // with "other", by user
+	// orphaned are with the user who is deactivated, by user.
+	orphaned map[string]place
 }
 
 // place is a session, with the seq of a message of each user in it.
@@ -44,7 +46,7 @@ type place struct {
 const deactivated = "deactivated"
 
 func newRightsWorld(t *testing.T) *rightsWorld {
-	w := &rightsWorld{t: t, key: strings.Repeat("k", 32), tokens: map[string]string{}, direct: map[string]place{}}
+	w := &rightsWorld{t: t, key: strings.Repeat("k", 32), tokens: map[string]string{}, direct: map[string]place{}, orphaned: map[string]place{}}
 	cfg := Default()
 	cfg.Listen, cfg.AdminListen = "127.0.0.1:0", ""
 	database := testenv.PostgresURL(t)
@@ -86,6 +88,10 @@ func newRightsWorld(t *testing.T) *rightsWorld {
 		p.id, p.seqs["other"] = w.send("other", `"peerUserId":"`+user+`"`)
 		_, p.seqs[user] = w.send(user, `"sessionId":"`+p.id+`"`)
 		w.direct[user] = p
+		p = place{seqs: map[string]int64{}}
+		p.id, p.seqs[deactivated] = w.send(deactivated, `"peerUserId":"`+user+`"`)
+		_, p.seqs[user] = w.send(user, `"sessionId":"`+p.id+`"`)
+		w.orphaned[user] = p
 	}
 	w.must("other", "RelationService/BlockUser", `{"userId":"blocked"}`, nil)
 	w.theirs = w.newGroup("other", "victim")

@@ -106,7 +106,28 @@ func (w *boundsWorld) sessions(t *testing.T) {
 	_, err := carol.Sessions.CreateSession(ctx, &parleyv1.CreateSessionRequest{Group: &parleyv1.Group{Title: "g"}, MemberIds: []string{"bob"}})
 	require.Equal(t, parleyv1.ErrorReason_ERROR_REASON_TOO_MANY_SESSIONS, detailOf(err).GetReason(), "%v", err)
 	bob.Send(ctx, first, "what there is goes on")
-	carol.Send(ctx, "bob", "strangers cannot fill up somebody's sessions so that nobody reaches them")
+
+	// Direct ones count, for both. Who writes first to somebody full is told what all are told who cannot be reached.
+	begin := func(from *rig.Client, to string) *parleyv1.ErrorDetail {
+		_, err := from.Messages.SendMessage(ctx, rig.To(to, "x"))
+		return detailOf(err)
+	}
+	require.Equal(t, parleyv1.ErrorReason_ERROR_REASON_TOO_MANY_SESSIONS, begin(bob, "carol").GetReason())
+	full := begin(carol, "bob")
+	require.Equal(t, parleyv1.ErrorReason_ERROR_REASON_RECIPIENT_UNAVAILABLE, full.GetReason())
+	require.Equal(t, begin(carol, "nobody at all").GetMetadata(), full.GetMetadata())
+	_, err = bob.Sessions.LeaveSession(ctx, &parleyv1.LeaveSessionRequest{SessionId: first})
+	require.NoError(t, err)
+	carol.Send(ctx, "bob", "a place became free")
+	require.Equal(t, parleyv1.ErrorReason_ERROR_REASON_TOO_MANY_SESSIONS, begin(bob, "u-1").GetReason())
+	bob.Send(ctx, "carol", "what there is goes on")
+	w.exec(`DELETE FROM user_to_session WHERE ctid IN (SELECT m.ctid FROM user_to_session m LEFT JOIN session s USING (session_id)
+		WHERE m.user_id = 'bob' AND s.session_id IS NULL LIMIT 2)`)
+	w.users("peer", 3)
+	w.last(parleyv1.ErrorReason_ERROR_REASON_TOO_MANY_SESSIONS, func(n int) error {
+		_, err := bob.Messages.SendMessage(ctx, rig.To(fmt.Sprint("peer-", n), "x"))
+		return err
+	})
 }
 
 func (w *boundsWorld) relations(t *testing.T) {

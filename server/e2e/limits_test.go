@@ -216,6 +216,58 @@ func TestStrangersTakeNothing(t *testing.T) {
 	limited(t, "messages-session", err)
 }
 
+// Headers at their bound, over both protocols, and far past it, where the server reads no further.
+func TestHeadersAreBounded(t *testing.T) {
+	t.Parallel()
+	s := rig.Start(t)
+	const bound = 16 << 10
+	for what, opts := range map[string][]connect.ClientOption{"HTTP/1.1": nil, "HTTP/2": {rig.H2}} {
+		alice := s.Client("alice", "phone", opts...)
+		ask := func(size int) (protocol string, status int, err error) {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/v1/unread", http.NoBody)
+			require.NoError(t, err)
+			req.Header = http.Header{"Authorization": {"Bearer " + alice.Token}, "User-Agent": {"test"}, "Accept-Encoding": {"identity"}}
+			left := size
+			for name, values := range req.Header {
+				left -= len(name) + len(values[0]) + 32
+			}
+			for i := range 10 { // many are counted as one is
+				part := left / (10 - i)
+				name := fmt.Sprint("X-Padding-", i)
+				req.Header.Set(name, strings.Repeat("x", part-len(name)-32))
+				left -= part
+			}
+			require.Zero(t, left)
+			res, err := alice.HTTP.Do(req)
+			if err != nil {
+				return "", 0, err
+			}
+			defer res.Body.Close()
+			return res.Proto, res.StatusCode, nil
+		}
+		for _, size := range []int{bound - 1, bound, bound + 1} {
+			protocol, status, err := ask(size)
+			require.NoError(t, err, "%s: %d", what, size)
+			require.Contains(t, protocol, strings.TrimSuffix(what, ".1"), "the test means to speak it")
+			want := http.StatusOK
+			if size > bound {
+				want = http.StatusRequestHeaderFieldsTooLarge
+			}
+			require.Equal(t, want, status, "%s: %d", what, size)
+		}
+		_, status, err := ask(4 * bound)
+		if what == "HTTP/1.1" {
+			require.NoError(t, err)
+			require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, status)
+		} else { // an HTTP/2 client is told what is read at most, and keeps to it
+			require.ErrorContains(t, err, "larger than peer's advertised limit")
+		}
+		_, status, err = ask(bound)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusOK, status, "%s: others are served on", what)
+	}
+}
+
 // Fields and sizes at their bounds, one below and one above, on the real server.
 func TestBoundsAreExact(t *testing.T) {
 	t.Parallel()

@@ -99,7 +99,7 @@ const (
 	ShuttingDown Reason = "SHUTTING_DOWN"
 	// TooManyDevices: the user is at the device limit. Revoke a device first.
 	TooManyDevices Reason = "TOO_MANY_DEVICES"
-	// TooManySessions: the user is at the session limit. Leave a session first.
+	// TooManySessions: the user is at the session limit: no group and no direct session more. Leave a group first.
 	TooManySessions Reason = "TOO_MANY_SESSIONS"
 	// TooManyRelations: the user is at the limit of friends and requests, or of blocks. End one first.
 	TooManyRelations Reason = "TOO_MANY_RELATIONS"

@@ -61,8 +61,23 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			f.obs.end(ctx, c)
 		}
 	}()
+	if headerBytes(r.Header) > MaxHeaderBytes {
+		http.Error(w, "the headers of a request may have 16 KiB", http.StatusRequestHeaderFieldsTooLarge)
+		return
+	}
 	f.next.ServeHTTP(w, r)
 	gaveUp(ctx, r, began)
+}
+
+// headerBytes is the size of headers as HTTP/2 counts it (RFC 9113, section 6.5.2), without host and path: each field's name
+// and value, and 32 bytes. So the bound is the same whatever protocol they came by.
+func headerBytes(h http.Header) (n int) {
+	for name, values := range h {
+		for _, v := range values {
+			n += len(name) + len(v) + 32
+		}
+	}
+	return n
 }
 
 // panicked makes an error of what recover returned, with the stack.

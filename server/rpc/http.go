@@ -14,8 +14,11 @@ import (
 const (
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 120 * time.Second
-	// MaxHeaderBytes bounds the headers of a request.
+	// MaxHeaderBytes bounds the headers of a request, counted by headerBytes: more are answered by 431.
 	MaxHeaderBytes = 16 << 10
+	// maxHeaderRead is past what net/http reads no further. It counts in another way, with the request's line, path and host,
+	// so it leaves room for those.
+	maxHeaderRead = MaxHeaderBytes + 4<<10
 	// MaxConcurrentStreams is how many calls an HTTP/2 connection may carry at once: a proxy in front of many devices
 	// needs more than the 250 that net/http allows.
 	MaxConcurrentStreams = 1000
@@ -48,7 +51,7 @@ func NewHTTPServer(base context.Context, h http.Handler, certs *Certificates, lo
 		Handler:           h,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    MaxHeaderBytes,
+		MaxHeaderBytes:    maxHeaderRead,
 		Protocols:         &protocols,
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: MaxConcurrentStreams, SendPingTimeout: pingAfter,
 			PingTimeout: pingTimeout, WriteByteTimeout: stuckWrite, MaxReceiveBufferPerStream: maxAheadStream,

@@ -126,7 +126,7 @@ func AuthorizeOver(a Action, p, of Part) error {
 	return nil
 }
 
-// The refusals of Authorize. They are shared and therefore never changed.
+// The refusals of Authorize, and one more of sending. They are shared and therefore never changed.
 var (
 	// Unavailable is the one answer to "no such session" and "not yours to see": the two must look the same.
 	Unavailable     = refusal.New(refusal.SessionUnavailable, "There is no such session for you.")
@@ -135,4 +135,7 @@ var (
 	RoleTooLow      = refusal.New(refusal.RoleTooLow, "Your role in this session does not allow this.")
 	BlockedPeer     = refusal.New(refusal.RecipientBlockedByYou, "You have blocked this user.")
 	PeerUnavailable = refusal.New(refusal.RecipientUnavailable, "This user cannot be reached.")
+	// TooMany is the answer to who is in too many sessions to begin a direct one. That the other user is, is nobody's business:
+	// then it is PeerUnavailable.
+	TooMany = refusal.New(refusal.TooManySessions, "You are in as many sessions as a user may be in.")
 )

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,12 +32,12 @@ func (s *Service) Create(ctx context.Context, by Actor, request *uuid.UUID, g Gr
 		id = RequestedID(by.UserID, *request)
 	}
 	members := distinct(append([]string{by.UserID}, memberIDs...))
-	full, err := s.full(ctx, members)
+	crowd, err := s.crowd(ctx, members)
 	if err != nil {
 		return View{}, err
 	}
 	err = s.log.Change(ctx, id, func(ctx context.Context, l Log) error {
-		return create(ctx, l, by, id, g, members, full, s.clock.Now())
+		return create(ctx, l, by, id, g, members, crowd, s.clock.Now())
 	})
 	if err != nil {
 		return View{}, err
@@ -45,11 +46,11 @@ func (s *Service) Create(ctx context.Context, by Actor, request *uuid.UUID, g Gr
 }
 
 // create makes the group with its first entry. members begins with the actor.
-func create(ctx context.Context, l Log, by Actor, id uuid.UUID, g Group, members []string, full fullUsers, now time.Time) error {
+func create(ctx context.Context, l Log, by Actor, id uuid.UUID, g Group, members []string, c crowd, now time.Time) error {
 	if _, exists := l.Session(); exists {
 		return nil
 	}
-	joining, err := admissible(ctx, l, by, Session{}, members, full)
+	joining, err := admissible(ctx, l, by, Session{}, members, c)
 	if err != nil {
 		return err
 	}
@@ -73,47 +74,68 @@ func create(ctx context.Context, l Log, by Actor, id uuid.UUID, g Group, members
 	return l.Join(ctx, joining[1:], RoleMember, e.Seq, g.HistoryVisible)
 }
 
-// fullUsers are users who are in as many sessions as a user may be in.
-type fullUsers map[string]struct{}
+// crowd is what was seen of the users' numbers of sessions before a session is locked.
+type crowd struct {
+	most int                 // how many sessions a user may be in
+	near map[string]struct{} // who is in half as many or more
+}
 
-// full looks that up before the session is locked: it reads up to MaxSessions rows of each user, and the lock of one
-// session would keep no user from joining another one.
-func (s *Service) full(ctx context.Context, userIDs []string) (fullUsers, error) {
-	ids, err := s.store.Full(ctx, userIDs, MaxSessions)
-	if err != nil {
-		return nil, err
-	}
-	out := make(fullUsers, len(ids))
+// crowd looks at that before the lock: it reads that many rows of each user. Only who is near the limit is counted again under
+// the lock, with their own rows locked too. So nobody passes it who does not come into the other half of it at the very moment
+// between the two, and joining is not held up by what others do with the same users.
+func (s *Service) crowd(ctx context.Context, userIDs []string) (crowd, error) {
+	ids, err := s.store.Full(ctx, userIDs, max(s.maxSessions/2, 1))
+	c := crowd{most: s.maxSessions, near: make(map[string]struct{}, len(ids))}
 	for _, id := range ids {
-		out[id] = struct{}{}
+		c.near[id] = struct{}{}
 	}
-	return out, nil
+	return c, err
+}
+
+// room refuses when one of the users is in too many sessions to come into another one.
+func (c crowd) room(ctx context.Context, l Log, joining []string) error {
+	var near []string
+	for _, id := range joining {
+		if _, ok := c.near[id]; ok {
+			near = append(near, id)
+		}
+	}
+	if len(near) == 0 {
+		return nil
+	}
+	full, err := l.Full(ctx, near, c.most)
+	if err != nil {
+		return err
+	}
+	for _, id := range near { // the first in the order of the request
+		if slices.Contains(full, id) {
+			return refusal.New(refusal.TooManySessions, "This user is in as many sessions as a user may be in.", "user_id", id)
+		}
+	}
+	return nil
 }
 
 // admissible returns those of the users who are no members yet, in their order, when all of them may become members.
-func admissible(ctx context.Context, l Log, by Actor, s Session, userIDs []string, full fullUsers) ([]string, error) {
+func admissible(ctx context.Context, l Log, by Actor, s Session, userIDs []string, c crowd) ([]string, error) {
 	candidates, err := l.Candidates(ctx, by.UserID, userIDs)
 	if err != nil {
 		return nil, err
 	}
 	joining := make([]string, 0, len(candidates))
-	for _, c := range candidates {
-		if c.Member {
+	for _, u := range candidates {
+		if u.Member {
 			continue
 		}
-		if !c.Available {
-			return nil, userUnavailable(c.UserID)
+		if !u.Available {
+			return nil, userUnavailable(u.UserID)
 		}
-		joining = append(joining, c.UserID)
+		joining = append(joining, u.UserID)
 	}
 	if int(s.MemberCount)+len(joining) > MaxMembers {
 		return nil, groupFull
 	}
-	for _, id := range joining {
-		if _, ok := full[id]; ok {
-			return nil, refusal.New(refusal.TooManySessions, "This user is in as many sessions as a user may be in.",
-				"user_id", id)
-		}
+	if err := c.room(ctx, l, joining); err != nil {
+		return nil, err
 	}
 	return joining, nil
 }

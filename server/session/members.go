@@ -16,21 +16,21 @@ import (
 // TOO_MANY_SESSIONS.
 func (s *Service) AddMembers(ctx context.Context, by Actor, id uuid.UUID, userIDs []string) (seq int64, err error) {
 	userIDs = distinct(userIDs)
-	full, err := s.full(ctx, userIDs)
+	crowd, err := s.crowd(ctx, userIDs)
 	if err != nil {
 		return 0, err
 	}
 	return s.change(ctx, id, func(ctx context.Context, l Log) (int64, error) {
-		return addMembers(ctx, l, by, userIDs, full, s.clock.Now())
+		return addMembers(ctx, l, by, userIDs, crowd, s.clock.Now())
 	})
 }
 
-func addMembers(ctx context.Context, l Log, by Actor, userIDs []string, full fullUsers, now time.Time) (int64, error) {
+func addMembers(ctx context.Context, l Log, by Actor, userIDs []string, c crowd, now time.Time) (int64, error) {
 	s, _, err := enter(ctx, l, by, Add)
 	if err != nil {
 		return 0, err
 	}
-	joining, err := admissible(ctx, l, by, s, userIDs, full)
+	joining, err := admissible(ctx, l, by, s, userIDs, c)
 	if err != nil || len(joining) == 0 {
 		return s.LastSeq, err
 	}

@@ -94,6 +94,11 @@ func (m *memory) Full(_ context.Context, userIDs []string, _ int) (full []string
 	return full, nil
 }
 
+// Full implements session.Log.
+func (l *memoryLog) Full(ctx context.Context, userIDs []string, limit int) ([]string, error) {
+	return l.m.Full(ctx, userIDs, limit)
+}
+
 // View implements session.Store, without counts.
 func (m *memory) View(_ context.Context, userID string, id uuid.UUID) (session.View, bool, error) {
 	m.mu.Lock()

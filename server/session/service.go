@@ -14,9 +14,11 @@ import (
 const (
 	// MaxMembers is how many members a group may have; past it additions are refused with GROUP_FULL.
 	MaxMembers = 10_000
-	// MaxSessions is how many sessions a user may be in; past it they are added to no group (TOO_MANY_SESSIONS). It is
-	// looked at before a group is locked, so changes made at the same moment can pass it by their number.
+	// MaxSessions is how many sessions a user may be in unless LimitSessions says otherwise; past it they are added to no
+	// group and no direct session of theirs is made (TOO_MANY_SESSIONS).
 	MaxSessions = 10_000
+	// MaxMaxSessions is the most that it can be set to: that many rows may be counted to make a session.
+	MaxMaxSessions = 1_000_000
 )
 
 // Store reads sessions and keeps members' own settings. Implemented by storage; safe for concurrent use.
@@ -37,7 +39,7 @@ type Store interface {
 	// SetOwn changes a member's own settings and notes the change for other nodes; changed is false when they were so
 	// already, and ok when the user is no member.
 	SetOwn(ctx context.Context, userID string, id uuid.UUID, own OwnSettings) (changed, ok bool, err error)
-	// Full returns those of the users who are in at least limit sessions now.
+	// Full returns those of the users who are in at least limit sessions now, in any order.
 	Full(ctx context.Context, userIDs []string, limit int) ([]string, error)
 }
 
@@ -57,12 +59,17 @@ type Service struct {
 	notify Notifier
 	epoch  Epoch
 	clock  clockwork.Clock
+
+	maxSessions int
 }
 
-// NewService returns the service.
+// NewService returns the service. A user may be in MaxSessions sessions.
 func NewService(store Store, log Committer, notify Notifier, epoch Epoch, clock clockwork.Clock) *Service {
-	return &Service{store: store, log: log, notify: notify, epoch: epoch, clock: clock}
+	return &Service{store: store, log: log, notify: notify, epoch: epoch, clock: clock, maxSessions: MaxSessions}
 }
+
+// LimitSessions sets how many sessions a user may be in, from 1 to MaxMaxSessions; to be called before anything else is.
+func (s *Service) LimitSessions(most int) { s.maxSessions = most }
 
 // Refusals that several rules give.
 var (

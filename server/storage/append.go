@@ -27,16 +27,22 @@ type Messages struct {
 
 	// direct holds the ids of direct sessions that are known to exist. Sessions are never deleted.
 	direct *lru.Cache[uuid.UUID, struct{}]
+	// maxSessions is how many sessions a user may be in.
+	maxSessions int
 }
 
-// NewMessages returns the log's adapter.
+// NewMessages returns the log's adapter. A user may be in session.MaxSessions sessions, unless LimitSessions says otherwise.
 func NewMessages(db *DB) *Messages {
 	direct, err := lru.New[uuid.UUID, struct{}](knownDirect)
 	if err != nil { // only for a size below 1
 		panic(err) //nolint:forbidigo // only a bug here
 	}
-	return &Messages{DB: db, Sessions: Sessions{db}, direct: direct}
+	return &Messages{DB: db, Sessions: Sessions{db}, direct: direct, maxSessions: session.MaxSessions}
 }
+
+// LimitSessions sets how many sessions a user may be in, from 1 to session.MaxMaxSessions; to be called before anything is
+// sent.
+func (s *Messages) LimitSessions(most int) { s.maxSessions = most }
 
 // Forget drops what is remembered of direct sessions: the database may have lost some.
 func (s *Messages) Forget() { s.direct.Purge() }
@@ -61,12 +67,12 @@ func (s *Messages) Append(ctx context.Context, drafts []message.Draft, now time.
 
 func (s *Messages) appendOnce(ctx context.Context, drafts []message.Draft, now time.Time) ([]committer.Outcome, error) {
 	var batch pipeline
-	made := s.queueEnsure(ctx, &batch, drafts, now)
+	made := s.queueMake(ctx, &batch, drafts, now)
 	order := bySession(drafts)
 	_, queued := s.q.MessageAppendBatch(ctx, &batch, appendParams(drafts, order, now))
 	batch.queued(queued)
-	if len(made) > 0 {
-		batch.queued(s.q.SessionDropUnused(ctx, &batch, sqlc.SessionDropUnusedParams{SessionIds: made, Now: now}))
+	if len(made.ids) > 0 {
+		batch.queued(s.q.SessionDropUnused(ctx, &batch, sqlc.SessionDropUnusedParams{SessionIds: made.ids, Now: now}))
 	}
 
 	conn, err := s.pool.Acquire(ctx)
@@ -75,14 +81,14 @@ func (s *Messages) appendOnce(ctx context.Context, drafts []message.Draft, now t
 	}
 	defer conn.Release()
 	br := conn.SendBatch(ctx, &batch.Batch)
-	if len(made) > 0 {
-		if _, err := br.Exec(); err != nil {
+	if len(made.ids) > 0 {
+		if err := br.QueryRow().Scan(&made.full.LowFull, &made.full.HighFull); err != nil {
 			return nil, errors.Join(err, br.Close())
 		}
 	}
 	var answer sqlc.MessageAppendBatchRow
 	err = br.QueryRow().Scan(&answer.Verdicts, &answer.Seqs, &answer.CreatedAts, &answer.Relaxed)
-	if err == nil && len(made) > 0 {
+	if err == nil && len(made.ids) > 0 {
 		_, err = br.Exec()
 	}
 	// Close reads up to the sync: only without an error there is the transaction committed.
@@ -90,6 +96,9 @@ func (s *Messages) appendOnce(ctx context.Context, drafts []message.Draft, now t
 		return nil, err
 	}
 	out, err := outcomes(drafts, order, answer)
+	if err == nil && len(made.ids) > 0 {
+		err = made.tell(drafts, out)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -100,23 +109,6 @@ func (s *Messages) appendOnce(ctx context.Context, drafts []message.Draft, now t
 		}
 	}
 	return out, nil
-}
-
-// queueEnsure queues the making of direct sessions that are not known to exist, and returns their ids.
-func (s *Messages) queueEnsure(ctx context.Context, batch *pipeline, drafts []message.Draft, now time.Time) (ids []uuid.UUID) {
-	var lows, highs []string
-	for _, d := range drafts {
-		if d.Peer == "" || s.direct.Contains(d.SessionID) {
-			continue
-		}
-		_, low, high := session.DirectID(d.SenderID, d.Peer)
-		ids, lows, highs = append(ids, d.SessionID), append(lows, low), append(highs, high)
-	}
-	if len(ids) > 0 {
-		batch.queued(s.q.SessionEnsureDirect(ctx, batch, sqlc.SessionEnsureDirectParams{
-			SessionIds: ids, Lows: lows, Highs: highs, Now: now}))
-	}
-	return ids
 }
 
 // bySession returns the places of drafts in the order in which they go to PostgreSQL: by session id, which is the order of

@@ -118,6 +118,16 @@ func (l *sessionLog) Candidates(ctx context.Context, by string, userIDs []string
 	return out, nil
 }
 
+// Full locks in one statement and counts in the next, which sees what others committed while the first waited.
+func (l *sessionLog) Full(ctx context.Context, userIDs []string, limit int) ([]string, error) {
+	if err := l.q.UserLockMany(ctx, l.tx, userIDs); err != nil {
+		return nil, err
+	}
+	return l.q.MembershipListFull(ctx, l.tx, sqlc.MembershipListFullParams{
+		UserIds: userIDs, MaxSessions: int32(limit), //nolint:gosec // at most session.MaxMaxSessions
+	})
+}
+
 func (l *sessionLog) Create(ctx context.Context, s session.Session) error {
 	s.CreatedAt = stamp(s.CreatedAt)
 	made, err := l.q.SessionCreate(ctx, l.tx, sqlc.SessionCreateParams{

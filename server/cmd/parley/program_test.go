@@ -51,6 +51,7 @@ func TestServeRefusesNonsense(t *testing.T) {
 	for setting, says := range map[string]string{
 		"PARLEY_LISTEN=nowhere":            "PARLEY_LISTEN",
 		"PARLEY_ADMIN_LISTEN=8081":         "PARLEY_ADMIN_LISTEN",
+		"PARLEY_MAX_SESSIONS=0":            "PARLEY_MAX_SESSIONS",
 		"PARLEY_COMMITTERS=0":              "PARLEY_COMMITTERS",
 		"PARLEY_COMMITTERS=many":           "PARLEY_COMMITTERS",
 		"PARLEY_HEARTBEAT=-1s":             "PARLEY_HEARTBEAT",

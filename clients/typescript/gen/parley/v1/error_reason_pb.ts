@@ -299,7 +299,8 @@ export enum ErrorReason {
   TOO_MANY_DEVICES = 35,
 
   /**
-   * RESOURCE_EXHAUSTED: the user is at the limit of sessions. Leave one.
+   * RESOURCE_EXHAUSTED: the user is at the limit of sessions, so that they can be added to no group and begin no direct
+   * session. What there is goes on. Leave a group.
    *
    * @generated from enum value: ERROR_REASON_TOO_MANY_SESSIONS = 36;
    */
