@@ -5,6 +5,7 @@ import { DevicePlatform } from "../gen/parley/v1/device_service_pb.js";
 import { toDevice, toPbRelationKind, toPbRole, toRelation } from "./convert.js";
 import { ParleyError, toParleyError } from "./errors.js";
 import { EventBus } from "./events.js";
+import { abortableFetch } from "./fetch.js";
 import { Keeper } from "./keeper.js";
 import type {
   ClientEvent,
@@ -112,7 +113,7 @@ export class ParleyClient {
   constructor(options: ClientOptions) {
     this.#options = options;
     const policy = options.reconnect ?? fullJitter();
-    const transport = options.transport ?? createConnectTransport({ baseUrl: options.baseUrl, useBinaryFormat: true });
+    const transport = options.transport ?? createConnectTransport({ baseUrl: options.baseUrl, useBinaryFormat: true, fetch: abortableFetch });
     this.#api = new Api(transport, new Credential(options.token));
     this.#keeper = new Keeper(options.store, (error) => safely(() => options.onError?.(error)));
     this.#sync = new Sync(this.#api, this.#keeper, this.#bus, {
