@@ -143,8 +143,8 @@ export class ParleyClient {
     });
     this.#parts = { api: this.#api, sync: this.#sync, outbox: this.#outbox, keeper: this.#keeper };
     this.connection = this.#connection;
-    this.sessions = this.#sync.list;
-    this.unread = this.#sync.unread;
+    this.sessions = this.#sync.changes.list;
+    this.unread = this.#sync.changes.unread;
     this.me = this.#me;
   }
 
@@ -182,7 +182,7 @@ export class ParleyClient {
    */
   async stored(): Promise<void> {
     await this.#outbox.kept();
-    await this.#sync.flush();
+    await this.#sync.changes.write();
     await this.#keeper.idle();
   }
 
@@ -218,7 +218,7 @@ export class ParleyClient {
       return create();
     });
     if (!session) throw new ParleyError("INTERNAL", "the server returned no session");
-    this.#sync.describe(session);
+    this.#sync.descriptions.take(session);
     return this.session(session.sessionId);
   }
 
@@ -304,7 +304,7 @@ export class ParleyClient {
       unwatch();
       this.#pauseSending();
       this.#sync.stop();
-      await this.#sync.flush();
+      await this.#sync.changes.write();
       await this.#keeper.close();
     }
   }
