@@ -144,6 +144,10 @@ generate: $(GENERATORS) third-party ## Generate the code from proto/, queries/ a
 proto: $(GENERATORS) third-party ## Generate only what comes from proto/
 	@scripts/generate proto
 
+.PHONY: proto-kotlin
+proto-kotlin: $(TOOLS)/buf third-party ## Generate the Kotlin messages and stubs by buf too; fails if Maven's are others. Needs a JDK and Maven
+	@scripts/proto-kotlin
+
 .PHONY: sqlc
 sqlc: $(TOOLS)/sqlc ## Generate only what comes from queries/ and db/migrations/
 	@scripts/generate sqlc

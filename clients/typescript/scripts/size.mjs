@@ -4,7 +4,7 @@ import { gzipSync } from "node:zlib";
 
 /** The budgets, in bytes after gzip. Raise them only with a reason in the change that does. */
 const budgets = [
-  { what: "everything", budget: 54_000, code: `export * from "./dist/index.js";` },
+  { what: "everything", budget: 54_200, code: `export * from "./dist/index.js";` },
   { what: "without IndexedDbStore", budget: 53_500, code: `export { ParleyClient } from "./dist/index.js";` },
   { what: "ParleyError alone (tree-shaken)", budget: 1_000, code: `export { ParleyError } from "./dist/index.js";` },
 ];

@@ -5,6 +5,7 @@ import { DevicePlatform } from "../gen/parley/v1/device_service_pb.js";
 import { toDevice, toPbRelationKind, toPbRole, toRelation } from "./convert.js";
 import { ParleyError, toParleyError } from "./errors.js";
 import { EventBus } from "./events.js";
+import { abortableFetch } from "./fetch.js";
 import { Keeper } from "./keeper.js";
 import type {
   ClientEvent,
@@ -112,7 +113,7 @@ export class ParleyClient {
   constructor(options: ClientOptions) {
     this.#options = options;
     const policy = options.reconnect ?? fullJitter();
-    const transport = options.transport ?? createConnectTransport({ baseUrl: options.baseUrl, useBinaryFormat: true });
+    const transport = options.transport ?? createConnectTransport({ baseUrl: options.baseUrl, useBinaryFormat: true, fetch: abortableFetch });
     this.#api = new Api(transport, new Credential(options.token));
     this.#keeper = new Keeper(options.store, (error) => safely(() => options.onError?.(error)));
     this.#sync = new Sync(this.#api, this.#keeper, this.#bus, {
@@ -142,8 +143,8 @@ export class ParleyClient {
     });
     this.#parts = { api: this.#api, sync: this.#sync, outbox: this.#outbox, keeper: this.#keeper };
     this.connection = this.#connection;
-    this.sessions = this.#sync.list;
-    this.unread = this.#sync.unread;
+    this.sessions = this.#sync.changes.list;
+    this.unread = this.#sync.changes.unread;
     this.me = this.#me;
   }
 
@@ -181,7 +182,7 @@ export class ParleyClient {
    */
   async stored(): Promise<void> {
     await this.#outbox.kept();
-    await this.#sync.flush();
+    await this.#sync.changes.write();
     await this.#keeper.idle();
   }
 
@@ -217,7 +218,7 @@ export class ParleyClient {
       return create();
     });
     if (!session) throw new ParleyError("INTERNAL", "the server returned no session");
-    this.#sync.describe(session);
+    this.#sync.descriptions.take(session);
     return this.session(session.sessionId);
   }
 
@@ -303,7 +304,7 @@ export class ParleyClient {
       unwatch();
       this.#pauseSending();
       this.#sync.stop();
-      await this.#sync.flush();
+      await this.#sync.changes.write();
       await this.#keeper.close();
     }
   }

@@ -172,7 +172,7 @@ export class Session {
     s.prepend(messages);
     const [first] = messages;
     if (first) s.base = Math.min(s.thread.isOpen ? s.base : Infinity, first.seq - 1);
-    this.parts.sync.touch(s);
+    this.parts.sync.changes.touch(s);
   }
 
   /**
@@ -200,7 +200,7 @@ export class Session {
     const res = await this.parts.api.call((a, o) => a.states.deleteForMe({ sessionId: this.sessionId, ...some }, o));
     if (!("upToSeq" in which)) for (const seq of which) this.#state.deletedSeqs.add(seq);
     this.#describeOwn({ deletedToSeq: toSeq(res.deletedToSeq), unread: Number(res.unread) });
-    if (!this.#state.countsExactly) this.parts.sync.stale(this.sessionId);
+    if (!this.#state.countsExactly) this.parts.sync.descriptions.stale(this.sessionId);
   }
 
   /** Takes a message back: its body is erased everywhere. */
@@ -242,7 +242,7 @@ export class Session {
 
   /** Loads all members into {@link Session.members}, which is kept up to date from then on. */
   loadMembers(): Promise<readonly Member[]> {
-    return this.parts.sync.loadMembers(this.#state);
+    return this.parts.sync.descriptions.loadMembers(this.#state);
   }
 
   /** Adds users to the group. */
@@ -285,7 +285,7 @@ export class Session {
 
   /** Has the session described anew by the server, for one that is not known yet. */
   async refresh(): Promise<SessionInfo> {
-    await this.parts.sync.refresh(this.sessionId);
+    await this.parts.sync.descriptions.refresh(this.sessionId);
     const info = this.info.value;
     if (!info) throw new ParleyError("SESSION_UNAVAILABLE", "there is no such session for this user");
     return info;
@@ -295,6 +295,6 @@ export class Session {
   #describeOwn(change: Partial<SessionInfo>): void {
     const s = this.#state;
     if (s.snapshot) s.snapshot = { ...s.snapshot, ...change };
-    this.parts.sync.touch(s);
+    this.parts.sync.changes.touch(s);
   }
 }

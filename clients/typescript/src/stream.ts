@@ -106,7 +106,8 @@ export class Subscription {
   }
 }
 
-// Ends with the signal, also where fetch lets a silent stream hang although it was aborted (Node's does now and then).
+// Ends with the signal, also over a transport that lets a silent stream hang although it was aborted, as one over Node's
+// own fetch does (fetch.ts).
 async function* until<T>(signal: AbortSignal, from: AsyncIterable<T>): AsyncGenerator<T> {
   const it = from[Symbol.asyncIterator]();
   for (;;) {

@@ -2,16 +2,16 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Event, ReadPositionEvent, Resync, SignalEvent, StateEvent } from "../gen/parley/v1/event_pb.js";
 import type { Message as PbMessage } from "../gen/parley/v1/message_pb.js";
 import type { Presence as PbPresence } from "../gen/parley/v1/presence_pb.js";
-import type { Session as PbSession } from "../gen/parley/v1/session_pb.js";
 import type { SubscribeRequestSchema } from "../gen/parley/v1/sync_service_pb.js";
 import type { Api } from "./api.js";
-import { toMember, toMessage, toRelation, toResetReason, toSeq, toSnapshot } from "./convert.js";
+import { Changes } from "./changes.js";
+import { toMessage, toRelation, toResetReason, toSeq } from "./convert.js";
+import { Descriptions } from "./descriptions.js";
 import type { EventBus } from "./events.js";
 import type { Keeper } from "./keeper.js";
-import type { Identity, Member, Message, SessionInfo } from "./model.js";
-import { Value } from "./observable.js";
+import type { Identity, Message } from "./model.js";
 import { SessionState } from "./session-state.js";
-import type { StoreChange, StoredDevice, StoredSession } from "./store.js";
+import type { StoredDevice, StoredSession } from "./store.js";
 import { Teller } from "./teller.js";
 
 /** How many cursors one Subscribe may name. */
@@ -35,9 +35,9 @@ export interface SyncLimits {
  * pages that fill a hole.
  */
 export class Sync {
-  readonly list = new Value<readonly SessionInfo[]>([]);
-  readonly unread = new Value(0);
   readonly sessions = new Map<string, SessionState>();
+  readonly changes: Changes;
+  readonly descriptions: Descriptions;
   readonly acks: Teller;
   readonly reads: Teller;
   me: Identity | undefined;
@@ -54,23 +54,18 @@ export class Sync {
   /** Called when a session's log begins anew. */
   onReset: (sessionId: string) => void = () => {};
 
-  readonly #touched = new Set<SessionState>();
-  readonly #dropped = new Set<string>();
-  readonly #stale = new Set<string>();
-  #deviceChanged = false;
-  #clear = false;
-  #scheduled = false;
   #listed = false;
-  #refreshing = false;
   #holeTimer: ReturnType<typeof setTimeout> | undefined;
   #signal: AbortSignal = AbortSignal.abort();
 
   constructor(
     private readonly api: Api,
-    private readonly keeper: Keeper,
+    keeper: Keeper,
     private readonly bus: EventBus,
     private readonly limits: SyncLimits,
   ) {
+    this.changes = new Changes(this.sessions, keeper, limits.storeSize);
+    this.descriptions = new Descriptions(this, api, bus, this.changes);
     this.acks = new Teller(async (due) => {
       const acks = [...due].map(([sessionId, seq]) => ({ sessionId, seq: BigInt(seq) }));
       await this.api.call((a, o) => a.sync.ack({ acks, epoch: this.epoch }, o));
@@ -101,7 +96,7 @@ export class Sync {
       s.restore(session, messages);
       if (s.untoldRead !== undefined) this.reads.set(s.id, s.untoldRead);
       s.dirt = { put: [], erase: [] };
-      this.touch(s);
+      this.changes.touch(s);
     }
   }
 
@@ -112,19 +107,23 @@ export class Sync {
       for (const s of this.sessions.values()) this.#forget(s);
       for (const s of this.sessions.values()) s.info.set(undefined);
       this.sessions.clear();
-      this.#touched.clear();
+      this.changes.clear();
       this.epoch = "";
       this.#listed = false;
-      this.#clear = true;
     }
-    if (other || !this.me) this.#deviceChanged = true;
+    const isNew = other || !this.me;
     this.me = me;
+    if (isNew) this.#keepDevice();
     return other;
+  }
+
+  #keepDevice(): void {
+    if (this.me) this.changes.device = { ...this.me, epoch: this.epoch };
   }
 
   /** Begins to run; what it starts ends with the signal. */
   run(signal: AbortSignal): void {
-    this.#signal = signal;
+    this.#signal = this.descriptions.signal = signal;
   }
 
   /**
@@ -133,7 +132,7 @@ export class Sync {
    */
   async prepare(signal: AbortSignal): Promise<void> {
     if (this.#listed) return;
-    await this.#refreshAll(signal, true);
+    await this.descriptions.refreshAll(signal, true);
     this.#listed = true;
   }
 
@@ -152,8 +151,8 @@ export class Sync {
   /** Takes events, in order, and resolves when they are kept and there is room for more. */
   async take(events: readonly Event[], signal: AbortSignal): Promise<void> {
     for (const event of events) this.#take(event);
-    const told = this.#positions();
-    await this.#write();
+    const told = this.changes.positions();
+    await this.changes.write();
     for (const [id, seq] of told) this.acks.set(id, seq);
     await this.bus.room(signal);
   }
@@ -163,9 +162,9 @@ export class Sync {
       case "opened":
         if (this.epoch === "") {
           this.epoch = kind.value.epoch; // another than the one we sent is told by a Resync, which follows
-          this.#deviceChanged = true;
+          this.#keepDevice();
         }
-        if (this.#listed) void this.#refreshAll(this.#signal, false).catch(() => {}); // the next stream does it again
+        if (this.#listed) void this.descriptions.refreshAll(this.#signal, false).catch(() => {}); // the next stream does it again
         return;
       case "message":
         return this.#entry(kind.value);
@@ -179,7 +178,7 @@ export class Sync {
       case "state":
         return this.#state(kind.value);
       case "session":
-        if (kind.value.session) this.describe(kind.value.session);
+        if (kind.value.session) this.descriptions.take(kind.value.session);
         return;
       case "relation":
         if (kind.value.relation) this.bus.publish({ type: "relation", relation: toRelation(kind.value.relation) });
@@ -223,9 +222,9 @@ export class Sync {
     this.fresh = false;
     for (const s of this.sessions.values()) {
       // How far others have read is told live only.
-      if (s.membersLoaded && s.snapshot?.isMember) void this.loadMembers(s).catch(() => {});
+      if (s.membersLoaded && s.snapshot?.isMember) void this.descriptions.loadMembers(s).catch(() => {});
       if (s.thread.isOpen || s.snapshot?.isMember === false) continue;
-      if (s.floor === undefined) this.stale(s.id);
+      if (s.floor === undefined) this.descriptions.stale(s.id);
       this.#openAtFloor(s);
       this.#advance(s);
     }
@@ -237,18 +236,24 @@ export class Sync {
     if (this.caughtUp && s.floor !== undefined) s.open(Math.min(s.floor, s.thread.firstWaiting - 1));
   }
 
+  /** A session was described: its log may begin, or go on. */
+  described(s: SessionState): void {
+    this.#openAtFloor(s);
+    this.#advance(s);
+  }
+
   /** Takes the answer to an own message, which takes its place in the live stream. */
   answered(message: Message, epoch: string): boolean {
     if (this.epoch !== "" && epoch !== this.epoch) return false;
     const s = this.session(message.sessionId);
     // Entered before it was known who this is, it says so now.
     s.thread.add(this.me ? { ...message, senderId: this.me.userId, senderDeviceId: this.me.deviceId } : message);
-    if (!s.snapshot) this.stale(s.id);
+    if (!s.snapshot) this.descriptions.stale(s.id);
     this.#openAtFloor(s);
     this.#advance(s);
     const shown = s.thread.shown;
     if (shown !== undefined && message.seq <= shown) this.onMessage(message); // also where it lies before what is shown
-    void this.#write().then(() => shown && this.acks.set(s.id, shown));
+    void this.changes.write().then(() => shown && this.acks.set(s.id, shown));
     return true;
   }
 
@@ -260,11 +265,11 @@ export class Sync {
       this.onMessage(m);
       const c = m.content?.kind;
       if (c === "memberChange") this.onPeople();
-      if (c === "memberChange" && s.membersLoaded) void this.loadMembers(s).catch(() => {});
-      if (c === "memberChange" || c === "sessionChange" || (c === "recall" && !s.countsExactly)) this.stale(s.id);
+      if (c === "memberChange" && s.membersLoaded) void this.descriptions.loadMembers(s).catch(() => {});
+      if (c === "memberChange" || c === "sessionChange" || (c === "recall" && !s.countsExactly)) this.descriptions.stale(s.id);
     }
     if (s.thread.waiting > 0) this.#watchHoles();
-    this.touch(s);
+    this.changes.touch(s);
   }
 
   #state(e: StateEvent): void {
@@ -280,9 +285,9 @@ export class Sync {
         unread: Number(e.unread),
       };
     }
-    if (!s.countsExactly) this.stale(s.id);
-    if (e.reload) void this.#reloadStates(s).catch(() => this.stale(s.id));
-    this.touch(s);
+    if (!s.countsExactly) this.descriptions.stale(s.id);
+    if (e.reload) void this.descriptions.loadStates(s).catch(() => this.descriptions.stale(s.id));
+    this.changes.touch(s);
     this.bus.publish({ type: "state", sessionId: s.id, readSeq: toSeq(e.readSeq), unread: Number(e.unread) });
   }
 
@@ -295,7 +300,10 @@ export class Sync {
   #signalled(e: SignalEvent): void {
     const from = { sessionId: e.sessionId, userId: e.senderId, deviceId: e.senderDeviceId };
     const kind = e.signal?.kind;
-    if (kind?.case === "custom") this.bus.publish({ type: "signal", ...from, ...plain(kind.value) });
+    if (kind?.case === "custom") {
+      const { typeUrl, payload } = kind.value;
+      this.bus.publish({ type: "signal", ...from, typeUrl, payload });
+    }
     if (kind?.case !== "typing") return;
     const { isTyping } = kind.value;
     if (e.senderId !== this.me?.userId) {
@@ -313,16 +321,16 @@ export class Sync {
       const s = this.session(r.sessionId);
       this.#forget(s);
       if (reason === "sessionUnavailable") this.#lose(s);
-      else this.stale(s.id);
+      else this.descriptions.stale(s.id);
       this.bus.publish({ type: "reset", sessionId: s.id, reason });
       return;
     }
     for (const s of this.sessions.values()) {
       this.#forget(s);
-      this.stale(s.id);
+      this.descriptions.stale(s.id);
     }
     this.epoch = r.epoch;
-    this.#deviceChanged = true;
+    this.#keepDevice();
     this.fresh = true;
     this.bus.publish({ type: "reset", reason });
   }
@@ -333,115 +341,13 @@ export class Sync {
     s.typing.clear();
     this.acks.forget(s.id);
     this.reads.forget(s.id);
-    this.touch(s);
+    this.changes.touch(s);
   }
 
   // The user cannot see the session any more.
   #lose(s: SessionState): void {
     s.info.set(undefined);
-    this.#touched.delete(s);
-    this.#dropped.add(s.id);
-    this.#schedule();
-  }
-
-  // ---- What the server says of sessions
-
-  /** Takes a description of a session. */
-  describe(session: PbSession): SessionState {
-    const s = this.session(session.sessionId);
-    if (!s.snapshot) this.onPeople();
-    this.#learn(s, session, s.beginsAtHead);
-    s.publish();
-    if (s.info.value) this.bus.publish({ type: "session", session: s.info.value });
-    return s;
-  }
-
-  #learn(s: SessionState, session: PbSession, atHead: boolean): void {
-    const next = toSnapshot(session);
-    s.describe(next, session.lastMessage && toMessage(session.lastMessage));
-    if (!s.thread.isOpen) s.floor ??= atHead ? next.headSeq : next.joinedSeq - 1;
-    this.#openAtFloor(s);
-    this.#advance(s);
-  }
-
-  /** Has a session described anew, soon. */
-  stale(sessionId: string): void {
-    this.#stale.add(sessionId);
-    if (!this.#refreshing) void this.#refreshStale();
-  }
-
-  async #refreshStale(): Promise<void> {
-    this.#refreshing = true;
-    const signal = this.#signal;
-    await new Promise((resolve) => setTimeout(resolve, 100)); // gathers
-    try {
-      if (this.#stale.size > 20) await this.#refreshAll(signal, false);
-      for (const id of [...this.#stale]) {
-        if (signal.aborted) return;
-        this.#stale.delete(id);
-        await this.refresh(id, signal).catch(() => {}); // refused: it is gone; else the next stream lists all
-      }
-    } catch {
-      // the next stream lists all
-    } finally {
-      this.#refreshing = false;
-    }
-  }
-
-  /** Has a session described anew, now. */
-  async refresh(sessionId: string, signal?: AbortSignal): Promise<SessionState> {
-    const { session } = await this.api.call((a, o) => a.sessions.getSession({ sessionId }, o), signal);
-    return session ? this.describe(session) : this.session(sessionId);
-  }
-
-  async #refreshAll(signal: AbortSignal, first: boolean): Promise<void> {
-    const before = new Set(this.sessions.keys());
-    const all = await this.api.listSessions(signal);
-    for (const session of all) {
-      this.#stale.delete(session.sessionId);
-      before.delete(session.sessionId);
-      const s = this.session(session.sessionId);
-      this.#learn(s, session, first || s.beginsAtHead);
-    }
-    // What is not listed has been left; its last entries, if they are not here yet, come by the stream.
-    for (const id of before) {
-      const s = this.sessions.get(id);
-      if (!s?.snapshot?.isMember) continue;
-      s.snapshot = { ...s.snapshot, isMember: false };
-      this.touch(s);
-    }
-  }
-
-  async #reloadStates(s: SessionState): Promise<void> {
-    const { life } = s;
-    for (let after = s.base; ; ) {
-      const page = await this.api.call((a, o) => a.states.listStates({ sessionId: s.id, afterSeq: BigInt(after), limit: 1000 }, o));
-      if (s.life !== life) return;
-      for (const state of page.states) {
-        const seq = toSeq(state.seq);
-        if (state.isRead) s.readSeqs.add(seq);
-        if (state.isDeleted) s.deletedSeqs.add(seq);
-        after = seq;
-      }
-      this.touch(s);
-      if (page.states.length < 1000) return;
-    }
-  }
-
-  /** Loads a session's members, all of them; they are kept up to date from then on. */
-  async loadMembers(s: SessionState): Promise<readonly Member[]> {
-    s.membersLoaded = true;
-    const { life } = s;
-    const all: Member[] = [];
-    for (let pageToken = ""; ; ) {
-      const request = { sessionId: s.id, limit: 1000, pageToken };
-      const page = await this.api.call((a, o) => a.sessions.listMembers(request, o));
-      all.push(...page.members.map(toMember));
-      pageToken = page.nextPageToken;
-      if (pageToken === "") break;
-    }
-    if (s.life === life) s.listMembers(all);
-    return s.members.value;
+    this.changes.drop(s);
   }
 
   // ---- Reading
@@ -453,7 +359,7 @@ export class Sync {
     s.snapshot = { ...s.snapshot, readSeq: Math.max(seq, s.snapshot.readSeq), markedUnread: false };
     s.untoldRead = s.snapshot.readSeq;
     this.reads.set(s.id, s.untoldRead);
-    this.touch(s);
+    this.changes.touch(s);
   }
 
   async #tellRead(sessionId: string, seq: number): Promise<void> {
@@ -463,9 +369,9 @@ export class Sync {
     if (s.untoldRead !== undefined && s.untoldRead <= seq) s.untoldRead = undefined;
     if (s.snapshot && !s.countsExactly) {
       s.snapshot = { ...s.snapshot, unread: Number(res.unread) };
-      this.stale(sessionId);
+      this.descriptions.stale(sessionId);
     }
-    this.touch(s);
+    this.changes.touch(s);
   }
 
   // ---- Holes
@@ -492,72 +398,7 @@ export class Sync {
     if (!first) return;
     if (toSeq(first.seq) > after + 1) s.thread.leaveOut(after + 1, toSeq(first.seq) - 1); // cannot be seen by the user
     for (const m of page.messages) this.#entry(m);
-    void this.#write();
-  }
-
-  // ---- Telling observers and the store
-
-  /** Notes that a session's state changed; observers and the store learn of it soon. */
-  touch(s: SessionState): void {
-    this.#touched.add(s);
-    this.#schedule();
-  }
-
-  #schedule(): void {
-    if (this.#scheduled) return;
-    this.#scheduled = true;
-    queueMicrotask(() => {
-      this.#scheduled = false;
-      void this.#write();
-    });
-  }
-
-  #positions(): Array<[string, number]> {
-    return [...this.#touched].flatMap((s) => (s.thread.shown ? [[s.id, s.thread.shown] as [string, number]] : []));
-  }
-
-  // Publishes what changed, and keeps it. Resolves when it is kept.
-  #write(): Promise<void> {
-    const touched = [...this.#touched];
-    this.#touched.clear();
-    for (const s of touched) {
-      s.trim(this.limits.storeSize);
-      s.publish();
-    }
-    if (touched.length > 0 || this.#dropped.size > 0 || this.#clear) this.#publishList();
-    return this.keeper.write(this.#change(touched));
-  }
-
-  #publishList(): void {
-    const list: SessionInfo[] = [];
-    let unread = 0;
-    for (const { info } of this.sessions.values()) {
-      if (!info.value?.isMember) continue;
-      list.push(info.value);
-      unread += info.value.unread;
-    }
-    list.sort(byActivity);
-    const was = this.list.value;
-    if (list.length !== was.length || list.some((info, i) => info !== was[i])) this.list.set(list);
-    this.unread.set(unread);
-  }
-
-  #change(touched: readonly SessionState[]): StoreChange {
-    const change: { -readonly [K in keyof StoreChange]: StoreChange[K] } = {};
-    if (this.#clear) change.clear = true;
-    if (this.#deviceChanged && this.me) change.device = { ...this.me, epoch: this.epoch };
-    if (this.#dropped.size > 0) change.dropSessions = [...this.#dropped];
-    if (touched.length > 0) {
-      change.sessions = touched.map((s) => s.stored());
-      change.dropMessages = touched.filter((s) => s.dirt.dropMessages).map((s) => s.id);
-      change.messages = touched.flatMap((s) => s.dirt.put);
-      change.erase = touched.flatMap((s) => s.dirt.erase.map((seq) => ({ sessionId: s.id, seq })));
-      change.trim = touched.flatMap((s) => (s.dirt.trimUpTo ? [{ sessionId: s.id, upToSeq: s.dirt.trimUpTo }] : []));
-      for (const s of touched) s.dirt = { put: [], erase: [] };
-    }
-    this.#clear = this.#deviceChanged = false;
-    this.#dropped.clear();
-    return change;
+    void this.changes.write();
   }
 
   /** Stops the clocks. */
@@ -566,24 +407,8 @@ export class Sync {
     this.#holeTimer = undefined;
     for (const s of this.sessions.values()) s.typing.clear();
   }
-
-  /** Publishes and keeps what is left. */
-  flush(): Promise<void> {
-    return this.#write();
-  }
-}
-
-function plain(custom: { typeUrl: string; payload: Uint8Array }): { typeUrl: string; payload: Uint8Array } {
-  return { typeUrl: custom.typeUrl, payload: custom.payload };
 }
 
 function lastAt(s: SessionState): number {
   return s.info.value?.lastMessage?.createdAt.getTime() ?? 0;
-}
-
-// Pinned ones first, then by the newest entry.
-function byActivity(a: SessionInfo, b: SessionInfo): number {
-  if (a.isPinned !== b.isPinned) return a.isPinned ? -1 : 1;
-  const at = (s: SessionInfo): number => (s.lastMessage?.createdAt ?? s.createdAt).getTime();
-  return at(b) - at(a) || (a.sessionId < b.sessionId ? -1 : 1);
 }

@@ -130,3 +130,11 @@ private fun detailOf(err: ConnectException): ErrorDetail? {
         null
     }
 }
+
+/** Runs what may fail for now. Returns whether it did not. */
+internal inline fun attempt(fn: () -> Unit): Boolean = try {
+    fn()
+    true
+} catch (_: ParleyException) {
+    false
+}

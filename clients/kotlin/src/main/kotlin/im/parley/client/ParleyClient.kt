@@ -137,10 +137,10 @@ public class ParleyClient internal constructor(
     public val connection: StateFlow<Connection> = connectionNow.asStateFlow()
 
     /** The sessions that the user is in: pinned ones first, then by the newest entry. */
-    public val sessions: StateFlow<List<SessionInfo>> = sync.list.asStateFlow()
+    public val sessions: StateFlow<List<SessionInfo>> = sync.changes.list.asStateFlow()
 
     /** Messages not read, over all sessions. */
-    public val unread: StateFlow<Long> = sync.unread.asStateFlow()
+    public val unread: StateFlow<Long> = sync.changes.unread.asStateFlow()
 
     /** Whose client this is; null until the store or the first token has told. */
     public val me: StateFlow<Identity?> = meNow.asStateFlow()
@@ -226,7 +226,7 @@ public class ParleyClient internal constructor(
             if (!e.retryable) throw e
             api.call { sessions.createSession(request, it) }
         }
-        session(sync.describe(response.session).id)
+        session(sync.descriptions.take(response.session).id)
     }
 
     /**
@@ -235,7 +235,7 @@ public class ParleyClient internal constructor(
      */
     public suspend fun stored(): Unit = withContext(loop) {
         yield() // what was handed over before is on its way to the store
-        sync.write()
+        sync.changes.write()
         keeper.idle()
     }
 
@@ -303,7 +303,7 @@ public class ParleyClient internal constructor(
                 pauseSending()
                 inRun = null
                 sync.stop()
-                sync.write()
+                sync.changes.write()
                 keeper.close()
             }
             synchronized(lock) { if (running === self) running = null }
@@ -315,7 +315,7 @@ public class ParleyClient internal constructor(
 
     // What is being taken in counts as seen once it is kept.
     private suspend fun sayGoodbye() {
-        sync.write()
+        sync.changes.write()
         yield()
         coroutineScope {
             launch { sync.acks.flush() }
@@ -335,7 +335,7 @@ public class ParleyClient internal constructor(
         outbox.restore(state?.outbox.orEmpty())
         meNow.value = sync.me
         for (id in outbox.sessions()) showOutgoing(id)
-        sync.write()
+        sync.changes.write()
     }
 
     private suspend fun identify(): Identity {

@@ -201,7 +201,7 @@ public class Session internal constructor(
     private fun prepend(older: List<Message>) {
         state.prepend(older)
         older.firstOrNull()?.let { state.base = minOf(if (state.order.isOpen) state.base else Long.MAX_VALUE, it.seq - 1) }
-        parts.sync.touch(state)
+        parts.sync.changes.touch(state)
     }
 
     /**
@@ -223,7 +223,7 @@ public class Session internal constructor(
     public suspend fun deleteForMe(which: List<Long>): Unit = onLoop {
         delete(which, upTo = 0)
         state.deletedSeqs += which
-        parts.sync.touch(state)
+        parts.sync.changes.touch(state)
     }
 
     /** Deletes everything up to a seq for the user alone, on all devices. */
@@ -237,7 +237,7 @@ public class Session internal constructor(
         }
         val response = parts.api.call { states.deleteForMe(request, it) }
         describeOwn { it.copy(deletedToSeq = response.deletedToSeq, unread = response.unread) }
-        if (!state.countsExactly) parts.sync.stale(sessionId)
+        if (!state.countsExactly) parts.sync.descriptions.stale(sessionId)
     }
 
     /** Takes a message back: its body is erased everywhere. */
@@ -291,7 +291,7 @@ public class Session internal constructor(
     }
 
     /** Loads all members into [members], which is kept up to date from then on. */
-    public suspend fun loadMembers(): List<Member> = onLoop { parts.sync.loadMembers(state) }
+    public suspend fun loadMembers(): List<Member> = onLoop { parts.sync.descriptions.loadMembers(state) }
 
     /** Adds users to the group. */
     public suspend fun addMembers(userIds: List<String>) {
@@ -365,13 +365,13 @@ public class Session internal constructor(
 
     /** Has the session described anew by the server, for one that is not known yet. */
     public suspend fun refresh(): SessionInfo = onLoop {
-        parts.sync.refresh(sessionId)
+        parts.sync.descriptions.refresh(sessionId)
         info.value ?: throw ParleyException(ErrorReason.SESSION_UNAVAILABLE, "there is no such session for this user")
     }
 
     private fun describeOwn(change: (SessionInfo) -> SessionInfo) {
         state.snapshot = state.snapshot?.let(change)
-        parts.sync.touch(state)
+        parts.sync.changes.touch(state)
     }
 
     private suspend fun <T> onLoop(fn: suspend () -> T): T = withContext(parts.loop) { fn() }

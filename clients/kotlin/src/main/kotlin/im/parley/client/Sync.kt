@@ -7,21 +7,16 @@ import im.parley.v1.Signal
 import im.parley.v1.SubscribeRequest
 import im.parley.v1.ackRequest
 import im.parley.v1.cursor
-import im.parley.v1.getSessionRequest
-import im.parley.v1.listMembersRequest
 import im.parley.v1.listMessagesRequest
-import im.parley.v1.listStatesRequest
 import im.parley.v1.markReadRequest
 import im.parley.v1.subscribeRequest
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.delay
-import kotlinx.coroutines.flow.MutableStateFlow
 import kotlinx.coroutines.launch
 import java.util.concurrent.ConcurrentHashMap
 import im.parley.v1.Message as PbMessage
 import im.parley.v1.Presence as PbPresence
 import im.parley.v1.ReadPositionEvent as PbReadPositionEvent
-import im.parley.v1.Session as PbSession
 import im.parley.v1.SignalEvent as PbSignalEvent
 import im.parley.v1.StateEvent as PbStateEvent
 
@@ -34,9 +29,6 @@ internal const val HOLE_PATIENCE_MS = 2000L
 /** How long acks and read positions are gathered. */
 private const val ACK_DELAY_MS = 500L
 private const val READ_DELAY_MS = 250L
-
-/** How many sessions are described one by one; when more are stale, all are listed. */
-private const val MAX_SINGLE = 20
 
 /** The bounds of what is kept. */
 internal class Limits(val windowSize: Int, val storeSize: Int, val maxBacklog: Int)
@@ -52,13 +44,13 @@ internal class Sync(
     private val scope: CoroutineScope,
     private val clock: Clock,
     private val api: Api,
-    private val keeper: Keeper,
+    keeper: Keeper,
     private val bus: EventBus,
     private val limits: Limits,
 ) {
-    val list = MutableStateFlow<List<SessionInfo>>(emptyList())
-    val unread = MutableStateFlow(0L)
     val sessions = ConcurrentHashMap<String, SessionState>()
+    val changes = Changes(scope, sessions, keeper, limits.storeSize)
+    val descriptions = Descriptions(api, bus, changes, DescriptionsEnd())
     val acks = Teller(scope, ACK_DELAY_MS, ::tellAcks)
     val reads = Teller(scope, READ_DELAY_MS) { due -> for ((id, seq) in due) tellRead(id, seq) }
 
@@ -84,14 +76,7 @@ internal class Sync(
     /** Called when a session's log begins anew. */
     var onReset: (String) -> Unit = {}
 
-    private val touched = LinkedHashSet<SessionState>()
-    private val dropped = LinkedHashSet<String>()
-    private val stale = LinkedHashSet<String>()
-    private var deviceChanged = false
-    private var clear = false
-    private var scheduled = false
     private var listed = false
-    private var refreshing = false
     private var watching = false
     private var running: CoroutineScope? = null
 
@@ -108,7 +93,7 @@ internal class Sync(
             val s = session(stored.sessionId)
             s.restore(stored, messages)
             s.untoldRead?.let { reads.set(s.id, it) }
-            touch(s)
+            changes.touch(s)
         }
     }
 
@@ -122,20 +107,23 @@ internal class Sync(
                 s.info.value = null
             }
             sessions.clear()
-            touched.clear()
+            changes.clear()
             epoch = ""
             listed = false
-            clear = true
         }
-        if (other || before == null) deviceChanged = true
         me = now
+        if (other || before == null) keepDevice()
         return other
+    }
+
+    private fun keepDevice() {
+        changes.device = me?.let { StoredDevice(it, epoch) }
     }
 
     /** Begins to run; what it starts ends with the scope. */
     fun run(scope: CoroutineScope) {
         running = scope
-        refreshing = false
+        descriptions.run(scope)
         watching = false
     }
 
@@ -145,7 +133,7 @@ internal class Sync(
      */
     suspend fun prepare() {
         if (listed) return
-        refreshAll(first = true)
+        descriptions.refreshAll(first = true)
         listed = true
     }
 
@@ -173,8 +161,8 @@ internal class Sync(
     /** Takes events, in order, and returns when they are kept and there is room for more. */
     suspend fun take(events: List<Event>) {
         for (event in events) take(event)
-        val told = touched.mapNotNull { s -> s.order.shown?.takeIf { it > 0 }?.let { s.id to it } }
-        write()
+        val told = changes.positions()
+        changes.write()
         for ((id, seq) in told) acks.set(id, seq)
         bus.room()
     }
@@ -190,7 +178,7 @@ internal class Sync(
                 advance(s)
             }
             Event.KindCase.STATE -> state(event.state)
-            Event.KindCase.SESSION -> if (event.session.hasSession()) describe(event.session.session)
+            Event.KindCase.SESSION -> if (event.session.hasSession()) descriptions.take(event.session.session)
             Event.KindCase.RELATION -> {
                 bus.publish(RelationEvent(event.relation.relation.toRelation()))
                 onPeople()
@@ -210,9 +198,9 @@ internal class Sync(
     private fun opened(now: String) {
         if (epoch.isEmpty()) {
             epoch = now // another than the one we sent is told by a Resync, which follows
-            deviceChanged = true
+            keepDevice()
         }
-        if (listed) running?.launch { attempt { refreshAll(first = false) } } // the next stream does it again
+        if (listed) running?.launch { attempt { descriptions.refreshAll(first = false) } } // the next stream does it again
     }
 
     private fun entry(m: PbMessage) {
@@ -233,9 +221,9 @@ internal class Sync(
         fresh = false
         for (s in sessions.values) {
             // How far others have read is told live only.
-            if (s.membersLoaded && s.snapshot?.isMember == true) running?.launch { attempt { loadMembers(s) } }
+            if (s.membersLoaded && s.snapshot?.isMember == true) running?.launch { attempt { descriptions.loadMembers(s) } }
             if (s.order.isOpen || s.snapshot?.isMember == false) continue
-            if (s.floor == null) stale(s.id)
+            if (s.floor == null) descriptions.stale(s.id)
             openAtFloor(s)
             advance(s)
         }
@@ -254,13 +242,13 @@ internal class Sync(
         val s = session(message.sessionId)
         // Entered before it was known who this is, it says so now.
         s.order.add(me?.let { message.copy(senderId = it.userId, senderDeviceId = it.deviceId) } ?: message)
-        if (s.snapshot == null) stale(s.id)
+        if (s.snapshot == null) descriptions.stale(s.id)
         openAtFloor(s)
         advance(s)
         val shown = s.order.shown
         if (shown != null && message.seq <= shown) onMessage(message) // also where it lies before what is shown
         scope.launch {
-            write()
+            changes.write()
             if (shown != null) acks.set(s.id, shown)
         }
         return true
@@ -274,11 +262,11 @@ internal class Sync(
             onMessage(m)
             val c = m.content
             if (c is MemberChangeContent) onPeople()
-            if (c is MemberChangeContent && s.membersLoaded) running?.launch { attempt { loadMembers(s) } }
-            if (c is MemberChangeContent || c is SessionChangeContent || (c is RecallContent && !s.countsExactly)) stale(s.id)
+            if (c is MemberChangeContent && s.membersLoaded) running?.launch { attempt { descriptions.loadMembers(s) } }
+            if (c is MemberChangeContent || c is SessionChangeContent || (c is RecallContent && !s.countsExactly)) descriptions.stale(s.id)
         }
         if (s.order.waiting > 0) watchHoles()
-        touch(s)
+        changes.touch(s)
     }
 
     private fun state(e: PbStateEvent) {
@@ -293,9 +281,9 @@ internal class Sync(
                 unread = e.unread,
             )
         }
-        if (!s.countsExactly) stale(s.id)
-        if (e.reload) running?.launch { if (!attempt { reloadStates(s) }) stale(s.id) }
-        touch(s)
+        if (!s.countsExactly) descriptions.stale(s.id)
+        if (e.reload) running?.launch { if (!attempt { descriptions.loadStates(s) }) descriptions.stale(s.id) }
+        changes.touch(s)
         bus.publish(StateEvent(s.id, e.readSeq, e.unread))
     }
 
@@ -326,16 +314,16 @@ internal class Sync(
         if (r.sessionId.isNotEmpty()) {
             val s = session(r.sessionId)
             forget(s)
-            if (reason == ResetReason.SESSION_UNAVAILABLE) lose(s) else stale(s.id)
+            if (reason == ResetReason.SESSION_UNAVAILABLE) lose(s) else descriptions.stale(s.id)
             bus.publish(ResetEvent(s.id, reason))
             return
         }
         for (s in sessions.values) {
             forget(s)
-            stale(s.id)
+            descriptions.stale(s.id)
         }
         epoch = r.epoch
-        deviceChanged = true
+        keepDevice()
         fresh = true
         bus.publish(ResetEvent(null, reason))
     }
@@ -346,125 +334,13 @@ internal class Sync(
         s.typing.clear()
         acks.forget(s.id)
         reads.forget(s.id)
-        touch(s)
+        changes.touch(s)
     }
 
     // The user cannot see the session any more.
     private fun lose(s: SessionState) {
         s.info.value = null
-        touched -= s
-        dropped += s.id
-        schedule()
-    }
-
-    // ---- What the server says of sessions
-
-    /** Takes a description of a session. */
-    fun describe(session: PbSession): SessionState {
-        val s = session(session.sessionId)
-        if (s.snapshot == null) onPeople()
-        learn(s, session, s.beginsAtHead)
-        s.publish()
-        s.info.value?.let { bus.publish(SessionEvent(it)) }
-        return s
-    }
-
-    private fun learn(s: SessionState, session: PbSession, atHead: Boolean) {
-        val next = session.toInfo()
-        s.describe(next)
-        if (!s.order.isOpen && s.floor == null) s.floor = if (atHead) next.headSeq else next.joinedSeq - 1
-        openAtFloor(s)
-        advance(s)
-    }
-
-    /** Has a session described anew, soon. */
-    fun stale(sessionId: String) {
-        stale += sessionId
-        if (refreshing) return
-        val running = running ?: return
-        refreshing = true
-        running.launch {
-            try {
-                delay(100) // gathers
-                attempt { refreshStale() } // the next stream lists all
-            } finally {
-                refreshing = false
-            }
-        }
-    }
-
-    private suspend fun refreshStale() {
-        if (stale.size > MAX_SINGLE) refreshAll(first = false)
-        while (stale.isNotEmpty()) {
-            val id = stale.first()
-            stale -= id
-            attempt { refresh(id) } // refused: it is gone; else the next stream lists all
-        }
-    }
-
-    /** Has a session described anew, now. */
-    suspend fun refresh(id: String): SessionState {
-        val response = api.call { sessions.getSession(getSessionRequest { sessionId = id }, it) }
-        return if (response.hasSession()) describe(response.session) else session(id)
-    }
-
-    private suspend fun refreshAll(first: Boolean) {
-        val before = sessions.keys.toMutableSet()
-        for (session in api.listSessions()) {
-            stale -= session.sessionId
-            before -= session.sessionId
-            val s = session(session.sessionId)
-            learn(s, session, first || s.beginsAtHead)
-        }
-        // What is not listed has been left; its last entries, if they are not here yet, come by the stream.
-        for (id in before) {
-            val s = sessions[id] ?: continue
-            val snapshot = s.snapshot?.takeIf { it.isMember } ?: continue
-            s.snapshot = snapshot.copy(isMember = false)
-            touch(s)
-        }
-    }
-
-    private suspend fun reloadStates(s: SessionState) {
-        val began = s.life
-        var after = s.base
-        while (true) {
-            val request = listStatesRequest {
-                sessionId = s.id
-                afterSeq = after
-                limit = 1000
-            }
-            val page = api.call { states.listStates(request, it) }.statesList
-            if (s.life != began) return
-            for (state in page) {
-                if (state.isRead) s.readSeqs += state.seq
-                if (state.isDeleted) s.deletedSeqs += state.seq
-                after = state.seq
-            }
-            touch(s)
-            if (page.size < 1000) return
-        }
-    }
-
-    /** Loads a session's members, all of them; they are kept up to date from then on. */
-    suspend fun loadMembers(s: SessionState): List<Member> {
-        s.membersLoaded = true
-        val began = s.life
-        val all = buildList {
-            var token = ""
-            do {
-                val request = listMembersRequest {
-                    sessionId = s.id
-                    limit = 1000
-                    pageToken = token
-                }
-                val page = api.call { sessions.listMembers(request, it) }
-                page.membersList.mapTo(this) { it.toMember() }
-                token = page.nextPageToken
-            } while (token.isNotEmpty())
-        }
-        if (s.life == began) s.listMembers(all)
-        return s.members.value
+        changes.drop(s)
     }
 
     // ---- Telling the server
@@ -491,7 +367,7 @@ internal class Sync(
         s.snapshot = snapshot.copy(readSeq = read, markedUnread = false)
         s.untoldRead = read
         reads.set(s.id, read)
-        touch(s)
+        changes.touch(s)
     }
 
     private suspend fun tellRead(id: String, seq: Long) {
@@ -505,10 +381,10 @@ internal class Sync(
         s.snapshot?.let {
             if (!s.countsExactly) {
                 s.snapshot = it.copy(unread = response.unread)
-                stale(id)
+                descriptions.stale(id)
             }
         }
-        touch(s)
+        changes.touch(s)
     }
 
     // ---- Holes
@@ -544,80 +420,28 @@ internal class Sync(
         val first = page.firstOrNull() ?: return
         if (first.seq > after + 1) s.order.leaveOut(after + 1, first.seq - 1) // cannot be seen by the user
         for (m in page) entry(m)
-        write()
-    }
-
-    // ---- Telling observers and the store
-
-    /** Notes that a session's state changed; observers and the store learn of it soon. */
-    fun touch(s: SessionState) {
-        touched += s
-        schedule()
-    }
-
-    private fun schedule() {
-        if (scheduled) return
-        scheduled = true
-        scope.launch {
-            scheduled = false
-            write()
-        }
-    }
-
-    /** Publishes what changed, and keeps it. Returns when it is kept. */
-    suspend fun write() {
-        val changed = touched.toList()
-        touched.clear()
-        for (s in changed) {
-            s.trim(limits.storeSize)
-            s.publish()
-        }
-        if (changed.isNotEmpty() || dropped.isNotEmpty() || clear) publishList()
-        keeper.write(change(changed))
-    }
-
-    private fun publishList() {
-        val infos = sessions.values.mapNotNull { it.info.value }.filter { it.isMember }
-        list.value = infos.sortedWith(byActivity)
-        unread.value = infos.sumOf { it.unread }
-    }
-
-    private fun change(changed: List<SessionState>): StoreChange {
-        val change = StoreChange(
-            clear = clear,
-            dropMessages = changed.filter { it.dirt.dropMessages }.map { it.id },
-            device = me?.takeIf { deviceChanged }?.let { StoredDevice(it, epoch) },
-            sessions = changed.map { it.stored() },
-            dropSessions = dropped.toList(),
-            messages = changed.flatMap { it.dirt.put },
-            erase = changed.flatMap { s -> s.dirt.erase.map { StoredPosition(s.id, it) } },
-            trim = changed.filter { it.dirt.trimUpTo > 0 }.map { StoredPosition(it.id, it.dirt.trimUpTo) },
-        )
-        for (s in changed) s.dirt = Dirt()
-        clear = false
-        if (change.device != null) deviceChanged = false
-        dropped.clear()
-        return change
+        changes.write()
     }
 
     /** Stops the clocks. */
     fun stop() {
         running = null
+        descriptions.stop()
         for (s in sessions.values) s.typing.clear()
+    }
+
+    private inner class DescriptionsEnd : DescriptionsOwner {
+        override val sessions: Map<String, SessionState> get() = this@Sync.sessions
+
+        override fun session(id: String): SessionState = this@Sync.session(id)
+
+        override fun described(s: SessionState) {
+            openAtFloor(s)
+            advance(s)
+        }
+
+        override fun peopleChanged() = onPeople()
     }
 }
 
-/** Runs what may fail for now. Returns whether it did not. */
-internal inline fun attempt(fn: () -> Unit): Boolean = try {
-    fn()
-    true
-} catch (_: ParleyException) {
-    false
-}
-
 private fun lastAt(s: SessionState) = s.info.value?.lastMessage?.createdAt?.toEpochMilliseconds() ?: 0
-
-// Pinned ones first, then by the newest entry.
-private val byActivity = compareByDescending<SessionInfo> { it.isPinned }
-    .thenByDescending { it.lastMessage?.createdAt ?: it.createdAt }
-    .thenBy { it.sessionId }

@@ -11,7 +11,7 @@ internal suspend fun quickStart(scope: CoroutineScope, fetchMyToken: suspend () 
     scope.launch { client.connection.collect { println("$it ${it.error?.reason ?: ""}") } }
     val bob = client.direct("bob")
     scope.launch { bob.messages.collect { list -> println(list.map { it.text }) } }
-    bob.send("hi bob")
+    bob.send("hi bob").result()
     bob.markRead()
     client.close()
 }

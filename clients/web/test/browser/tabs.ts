@@ -1,19 +1,21 @@
 // Tabs of Chromium on the pages of the real server.
 import axe from "axe-core";
+import { spawnSync } from "node:child_process";
 import { mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium, type Browser, type BrowserContext, type BrowserContextOptions, type Page } from "playwright-core";
-import { expect } from "vitest";
-import { Server } from "../../typescript/test/real/server.js";
+import { afterAll, afterEach, beforeAll, expect } from "vitest";
+import { Server } from "../../../typescript/test/real/server.js";
 
 const flags = [
   "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--disable-lcd-text",
 ];
 /** Where pictures go with PARLEY_SCREENSHOTS=1; they hold times of day, so each run makes others. */
-const pictures = fileURLToPath(new URL("../../../docs/screenshots", import.meta.url));
+const folder = fileURLToPath(new URL("../../../../docs/screenshots", import.meta.url));
 const maxPictureBytes = 100_000;
+const takesPictures = process.env["PARLEY_SCREENSHOTS"] === "1";
 
 export const desktop = { width: 1080, height: 700 };
 export const phone = { width: 390, height: 760 };
@@ -70,6 +72,27 @@ export class World {
   }
 }
 
+/** The world of a file's tests: a server and a browser for all of them, of which each leaves no tabs and no complaints. */
+export function newWorld(): World {
+  const world = new World();
+  beforeAll(() => world.start());
+  afterAll(() => world.end());
+  afterEach(async () => {
+    world.server.link.open();
+    const { complaints } = world;
+    await world.clear();
+    expect(complaints).toEqual([]);
+  });
+  return world;
+}
+
+let round = 0;
+
+/** A user whom no other test has. */
+export function user(name: string): string {
+  return `${name}${++round}`;
+}
+
 /** Fails with what axe finds wrong, in the colours that the page has now. */
 export async function accessible(page: Page, what: string): Promise<void> {
   await page.evaluate(axe.source);
@@ -96,12 +119,30 @@ export async function fits(page: Page, what: string): Promise<void> {
   expect(out, `${what} at ${page.viewportSize()?.width}`).toEqual([]);
 }
 
+/**
+ * Takes the pictures of a view for the documents: light, dark, and as on a phone. Before each `ready` puts in place what
+ * moves with the width. Leaves the page light, and as wide as `desktop`.
+ */
+export async function pictures(page: Page, view: string, size = desktop, ready = async (): Promise<void> => {}): Promise<void> {
+  if (!takesPictures) return;
+  for (const [as, colorScheme, viewport] of [["light", "light", size], ["dark", "dark", size], ["phone", "light", phone]] as const) {
+    await page.emulateMedia({ colorScheme });
+    await page.setViewportSize(viewport);
+    await ready();
+    await picture(page, `${view}-${as}`);
+  }
+  await page.setViewportSize(desktop);
+}
+
 /** Takes a picture of the page for the documents. */
 export async function picture(page: Page, name: string): Promise<void> {
-  if (process.env["PARLEY_SCREENSHOTS"] !== "1") return;
-  mkdirSync(pictures, { recursive: true });
-  const path = join(pictures, `${name}.png`);
+  if (!takesPictures) return;
+  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+  mkdirSync(folder, { recursive: true });
+  const path = join(folder, `${name}.png`);
   await page.screenshot({ path });
+  // A palette makes them half as large, where there is a program that does it.
+  spawnSync("pngquant", ["--force", "--ext=.png", "--strip", "--speed=1", path]);
   expect(statSync(path).size, `${name}.png`).toBeLessThanOrEqual(maxPictureBytes);
 }
 
