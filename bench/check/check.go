@@ -16,6 +16,8 @@ type Device struct {
 	Observe func(body []byte)
 	// OnCaughtUp, when set, is called when the backlog is over.
 	OnCaughtUp func()
+	// OnFailed, when set, is called when the stream ends that was not closed.
+	OnFailed func(err error)
 
 	mu       sync.Mutex
 	sessions map[string]*log
@@ -135,8 +137,11 @@ func (d *Device) CaughtUp() {
 // Failed notes that the stream broke.
 func (d *Device) Failed(err error) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.problem("stream: %v", err)
+	d.mu.Unlock()
+	if d.OnFailed != nil {
+		d.OnFailed(err)
+	}
 }
 
 func (d *Device) problem(format string, a ...any) {

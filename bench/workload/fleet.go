@@ -25,6 +25,7 @@ type fleet struct {
 	counts  [16]count
 	sent    atomic.Int64  // messages that were made for each device
 	caught  chan struct{} // one for each device that has caught up
+	failed  chan error    // why the first stream ended that was not closed
 }
 
 // count is a part of the entries received, on a cache line of its own.
@@ -44,7 +45,8 @@ const connectors = 32
 
 // online connects n devices to addr and waits until all have caught up.
 func (b *Bench) online(ctx context.Context, addr string, n int, http2 bool, open func(i int) opening) (f *fleet, err error) {
-	f = &fleet{b: b, devices: make([]*check.Device, n), streams: make([]*load.Stream, n), rec: latency.NewRecorder(), caught: make(chan struct{}, n)}
+	f = &fleet{b: b, devices: make([]*check.Device, n), streams: make([]*load.Stream, n), rec: latency.NewRecorder(), caught: make(chan struct{}, n),
+		failed: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			f.close()
@@ -68,6 +70,8 @@ func (b *Bench) online(ctx context.Context, addr string, n int, http2 bool, open
 	for range n {
 		select {
 		case <-f.caught:
+		case err := <-f.failed:
+			return f, fmt.Errorf("not all devices caught up: %w", err)
 		case <-ctx.Done():
 			return f, ctx.Err()
 		case <-patience.C:
@@ -151,6 +155,12 @@ func (f *fleet) device(i int) *check.Device {
 		}
 	}
 	d.OnCaughtUp = func() { f.caught <- struct{}{} }
+	d.OnFailed = func(err error) {
+		select {
+		case f.failed <- fmt.Errorf("device %d: %w", i, err):
+		default:
+		}
+	}
 	f.devices[i] = d
 	return d
 }

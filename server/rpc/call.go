@@ -18,7 +18,7 @@ type call struct {
 	id      string
 	started time.Time
 	writer  http.ResponseWriter
-	// detachable is the writer where the connection may be taken from net/http, else nil.
+	// detachable is the writer where the stream may outlive the layers that opened it, else nil.
 	detachable *detachable
 	obs        *observer
 	procedure  string // empty until the gate, and for what is no call

@@ -3,7 +3,6 @@ package rpc
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"net"
 	"net/http"
 	"strconv"
@@ -18,11 +17,13 @@ import (
 	"github.com/parley-im/parley/server/wire"
 )
 
-// detachable is the answer of a Subscribe call over plain HTTP/1.1, whose connection may be taken from net/http: a
-// stream that waits then costs neither net/http's goroutines and buffers nor connect's. What the layers above write after
-// that goes nowhere; the end of the stream is said by the directSink. Used by the call's goroutine.
+// detachable is the answer of a Subscribe call that may be taken from the layers that opened its stream: over plain
+// HTTP/1.1 with its connection, so that a stream that waits costs neither net/http's goroutines and buffers nor connect's;
+// over HTTP/2 without it, so that it costs none of connect's. What the layers above write after that goes nowhere; the
+// end of the stream is said by the directSink or the heldSink. Used by the goroutine in which those layers run.
 type detachable struct {
 	http.ResponseWriter
+	held *heldSink // over HTTP/2, else nil
 	gone bool
 }
 
@@ -37,6 +38,14 @@ func (d *detachable) isGone() bool { return d != nil && d.gone }
 
 // Unwrap lets http.ResponseController find the connection.
 func (d *detachable) Unwrap() http.ResponseWriter { return d.ResponseWriter }
+
+// Header implements http.ResponseWriter.
+func (d *detachable) Header() http.Header {
+	if d.gone {
+		return make(http.Header)
+	}
+	return d.ResponseWriter.Header()
+}
 
 // Write implements http.ResponseWriter.
 func (d *detachable) Write(p []byte) (int, error) {
@@ -65,13 +74,19 @@ type detachableSink struct {
 
 // Detach implements stream.Detachable. Frames were sent before, so the head of the answer is out.
 func (s *detachableSink) Detach(end func(error)) stream.Direct {
+	after := &call{id: s.call.id, started: s.call.started, obs: s.call.obs,
+		procedure: s.call.procedure, stream: true, principal: s.call.principal}
+	if held := s.call.detachable.held; held != nil {
+		s.call.detachable.gone = true
+		held.codec, held.call, held.end = s.codec, after, end
+		return held
+	}
 	conn, buffered, err := s.control.Hijack()
 	if err != nil {
 		return nil
 	}
 	s.call.detachable.gone = true
-	d := &directSink{conn: conn, codec: s.codec, call: &call{id: s.call.id, started: s.call.started, obs: s.call.obs,
-		procedure: s.call.procedure, stream: true, principal: s.call.principal}}
+	d := &directSink{conn: conn, codec: s.codec, call: after}
 	if sc, ok := conn.(syscall.Conn); ok && buffered.Writer.Buffered() == 0 {
 		d.raw, _ = sc.SyscallConn()
 	}
@@ -184,21 +199,24 @@ func (s *directSink) Finish() error {
 }
 
 // Context implements stream.Direct.
-func (s *directSink) Context() context.Context {
-	ctx := context.WithValue(context.Background(), callKey{}, s.call) //nolint:forbidigo // the call is over, the stream is not
-	return WithPrincipal(ctx, s.call.principal)
+func (s *directSink) Context() context.Context { return s.call.background() }
+
+// background is the context of a stream that outlives its call.
+func (c *call) background() context.Context {
+	ctx := context.WithValue(context.Background(), callKey{}, c) //nolint:forbidigo // the call is over, the stream is not
+	return WithPrincipal(ctx, c.principal)
 }
 
 // End implements stream.Direct.
 func (s *directSink) End(why error) {
 	ctx := s.Context()
-	last := []byte("{}")
 	s.call.code = "ok"
+	var said *connect.Error
 	if why != nil {
-		last = endMessage(asWire(ctx, why))
+		said = asWire(ctx, why)
 	}
 	if !s.broken {
-		s.rest = append(s.rest, appendChunk(nil, flagEnd, last)...)
+		s.rest = append(s.rest, appendChunk(nil, flagEnd, endMessage(said))...)
 		s.rest = append(s.rest, "0\r\n\r\n"...) // the chunk that ends an answer
 		_ = s.Finish()
 	}
@@ -209,14 +227,16 @@ func (s *directSink) End(why error) {
 // appendChunk appends an envelope of the Connect protocol as one chunk.
 func appendChunk(b []byte, flags byte, message []byte) []byte {
 	b = strconv.AppendInt(b, int64(prefixBytes+len(message)), 16)
-	b = append(b, '\r', '\n', flags)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(message))) //nolint:gosec // a frame's length
-	b = append(b, message...)
+	b = append(b, '\r', '\n')
+	b = appendEnvelope(b, flags, message)
 	return append(b, '\r', '\n')
 }
 
-// endMessage is an error as the last message of a Connect stream, in connect's own encoding.
+// endMessage is an error, or nil for none, as the last message of a Connect stream, in connect's own encoding.
 func endMessage(err *connect.Error) []byte {
+	if err == nil {
+		return []byte("{}")
+	}
 	w := &recorder{header: make(http.Header)}
 	r := &http.Request{Method: http.MethodPost, Header: http.Header{"Content-Type": {"application/connect+proto"}}}
 	if connect.NewErrorWriter().Write(w, r, err) != nil || w.Len() < prefixBytes {

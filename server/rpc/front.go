@@ -23,15 +23,23 @@ type front struct {
 }
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch d := newDetachable(w, r); {
+	case d != nil:
+		f.serve(d, d, r)
+	case holdable(r):
+		f.hold(w, r)
+	default:
+		f.serve(w, nil, r)
+	}
+}
+
+// serve serves a request whose answer goes to w; d is w where it is detachable, else nil.
+func (f *front) serve(w http.ResponseWriter, d *detachable, r *http.Request) {
 	began := realNow()
 	if gaveUp(r.Context(), r, began) {
 		return
 	}
-	c := &call{id: newCallID(), started: began, obs: f.obs}
-	if c.detachable = newDetachable(w, r); c.detachable != nil {
-		w = c.detachable
-	}
-	c.writer = w
+	c := &call{id: newCallID(), started: began, obs: f.obs, writer: w, detachable: d}
 	header := w.Header()
 	header.Set(RequestIDHeader, c.id)
 	header.Set("X-Content-Type-Options", "nosniff")

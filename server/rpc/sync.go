@@ -43,8 +43,11 @@ type Signals interface {
 func (s *SyncServer) Subscribe(ctx context.Context, req *parleyv1.SubscribeRequest, out *connect.ServerStream[parleyv1.SubscribeResponse]) error {
 	conn := out.Conn()
 	sink := &connectSink{conn: conn, control: ResponseController(ctx), codec: wire.CodecOf(conn.RequestHeader().Get("Content-Type"))}
-	if c := callFrom(ctx); c.detachable != nil && conn.Peer().Protocol == connect.ProtocolConnect {
-		conn.ResponseHeader().Set("Connection", "close") // it is not used again once it was taken from net/http
+	c := callFrom(ctx)
+	if d := c.detachable; d != nil && (d.held != nil || conn.Peer().Protocol == connect.ProtocolConnect) {
+		if d.held == nil {
+			conn.ResponseHeader().Set("Connection", "close") // it is not used again once it was taken from net/http
+		}
 		return s.Serve(ctx, PrincipalFrom(ctx), req, &detachableSink{connectSink: sink, call: c})
 	}
 	return s.Serve(ctx, PrincipalFrom(ctx), req, sink)

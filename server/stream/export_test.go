@@ -1,6 +1,10 @@
 package stream
 
-import "runtime"
+import (
+	"runtime"
+
+	dto "github.com/prometheus/client_model/go"
+)
 
 // AwaitIdle waits until every live stream has handed all that waits to its sink and sleeps again.
 func (m *Manager) AwaitIdle() {
@@ -39,3 +43,12 @@ func (m *Manager) Parked() (n int) {
 
 // StartsWaiting is how many devices wait to be told where they stand.
 func (m *Manager) StartsWaiting() int { return m.arrivals.Waiting() }
+
+// Written is how many entries were written to streams; there must be metrics.
+func (m *Manager) Written() int64 {
+	var got dto.Metric
+	if err := m.metrics.deliveries.Write(&got); err != nil {
+		return -1
+	}
+	return int64(got.GetCounter().GetValue())
+}
