@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/parley-im/parley/server/breaker"
 	"github.com/parley-im/parley/server/message"
 	"github.com/parley-im/parley/server/offline"
 	"github.com/parley-im/parley/server/ring"
@@ -71,6 +72,8 @@ func (c *fakeCache) Append(_ context.Context, batches []offline.Batch) error {
 	}
 	return failing(&c.failAppends)
 }
+
+func (c *fakeCache) Parts() breaker.Parts { return nil }
 
 func (c *fakeCache) Drop(context.Context, []uuid.UUID) error { c.drops.Add(1); return nil }
 
