@@ -251,18 +251,16 @@ func (k *Keeper) Run(ctx context.Context) {
 			return
 		case <-k.wake:
 		case <-retry.Chan():
-			k.mu.Lock()
-			k.fresh = len(k.forget) > 0
-			k.mu.Unlock()
+			k.again()
 		}
-		k.gather(ctx, ended)
+		k.gather(ctx, ended, retry.Chan())
 		k.write(ctx)
 		ended = k.clock.Now()
 	}
 }
 
 // gather waits until GatherFor has passed since the last round ended, or nothing may wait any longer.
-func (k *Keeper) gather(ctx context.Context, ended time.Time) {
+func (k *Keeper) gather(ctx context.Context, ended time.Time, retry <-chan time.Time) {
 	left := k.GatherFor - k.clock.Since(ended)
 	if left <= 0 || k.pressing() {
 		return
@@ -275,12 +273,21 @@ func (k *Keeper) gather(ctx context.Context, ended time.Time) {
 			return
 		case <-timer.Chan():
 			return
+		case <-retry:
+			k.again()
 		case <-k.wake:
-			if k.pressing() {
-				return
-			}
+		}
+		if k.pressing() {
+			return
 		}
 	}
+}
+
+// again makes what is still to be forgotten pressing once more.
+func (k *Keeper) again() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.fresh = len(k.forget) > 0
 }
 
 // pressing reports whether what waits is to be written at once.

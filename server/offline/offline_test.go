@@ -36,6 +36,7 @@ type fakeCache struct {
 
 	mu      sync.Mutex
 	batches []offline.Batch
+	gone    map[uuid.UUID]bool // sessions whose server is left alone
 	life    atomic.Value // string
 }
 
@@ -70,12 +71,42 @@ func (c *fakeCache) Append(_ context.Context, batches []offline.Batch) error {
 	if c.hang != nil {
 		<-c.hang
 	}
-	return failing(&c.failAppends)
+	if err := failing(&c.failAppends); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var failed []int
+	for i, b := range batches {
+		if c.gone[b.Entries[0].SessionID] {
+			failed = append(failed, i)
+		}
+	}
+	return partly(failed)
 }
 
 func (c *fakeCache) Parts() breaker.Parts { return nil }
 
-func (c *fakeCache) Drop(context.Context, []uuid.UUID) error { c.drops.Add(1); return nil }
+func (c *fakeCache) Drop(_ context.Context, ids []uuid.UUID) error {
+	defer c.drops.Add(1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var failed []int
+	for i, id := range ids {
+		if c.gone[id] {
+			failed = append(failed, i)
+		}
+	}
+	return partly(failed)
+}
+
+// partly is what a cache says of which a server is left alone.
+func partly(failed []int) error {
+	if len(failed) == 0 {
+		return nil
+	}
+	return &breaker.PartError{Failed: failed}
+}
 
 func (c *fakeCache) Clear(context.Context) error {
 	defer c.clears.Add(1)
@@ -490,4 +521,60 @@ func TestWhatComesDuringARoundGathers(t *testing.T) {
 	got := cache.appended()
 	require.Len(t, got, 2*len(ids), "one batch for each session and round")
 	require.Len(t, got[len(got)-1].Entries, 4)
+}
+
+// Where one server of several is left alone, only its sessions wait to be forgotten: others are forgotten and used again, what
+// is not appended is counted, nothing is left alone as a whole, and what waits makes no rounds.
+func TestOneServerOfSeveralIsLeftAlone(t *testing.T) {
+	there, gone := uuid.New(), uuid.New()
+	w := newWorld(&fakeCache{gone: map[uuid.UUID]bool{gone: true}})
+	w.run(t)
+	eventually(t, func() bool { return w.cache.pings.Load() == 1 }, "no first probe")
+	for n := range 5 {
+		for _, id := range []uuid.UUID{there, gone} {
+			w.keeper.Committed([]*wire.Entry{wire.Encode(entry(id, 1))})
+		}
+		eventually(t, func() bool {
+			w.clock.Advance(50 * time.Millisecond)
+			return w.metric(t, "parley_cache_appends_lost_total") == float64(n+1)
+		}, "what was not appended is not counted")
+	}
+	require.InDelta(t, 1, w.metric(t, "parley_cache_up"), 0)
+
+	w.keeper.Forget(there)
+	w.keeper.Forget(gone)
+	eventually(t, func() bool {
+		w.clock.Advance(50 * time.Millisecond)
+		n := w.cache.reads.Load()
+		w.read(t, there)
+		return w.cache.reads.Load() > n
+	}, "never used again, for another server's sake")
+	n := w.cache.reads.Load()
+	w.read(t, gone)
+	require.Equal(t, n, w.cache.reads.Load(), "used although it could not be forgotten")
+
+	w.cache.mu.Lock()
+	delete(w.cache.gone, gone)
+	w.cache.mu.Unlock()
+	eventually(t, func() bool {
+		w.clock.Advance(50 * time.Millisecond)
+		w.read(t, gone)
+		return w.cache.reads.Load() > n
+	}, "never used again")
+}
+
+// What waits for a server that is left alone does not keep the others' entries from gathering.
+func TestWhatCannotBeForgottenDoesNotHurryRounds(t *testing.T) {
+	gone := uuid.New()
+	w := newWorld(&fakeCache{gone: map[uuid.UUID]bool{gone: true}})
+	w.keeper.GatherFor = time.Hour
+	w.run(t)
+	eventually(t, func() bool { return w.cache.pings.Load() == 1 }, "no first probe")
+	w.keeper.Forget(gone)
+	eventually(t, func() bool { return w.cache.drops.Load() == 1 }, "not tried at once")
+	for range 100 {
+		w.keeper.Committed([]*wire.Entry{wire.Encode(entry(uuid.New(), 1))})
+	}
+	require.Never(t, func() bool { return w.cache.appends.Load() > 0 }, 100*time.Millisecond, time.Millisecond, "each commit makes a round")
+	eventually(t, func() bool { w.clock.Advance(500 * time.Millisecond); return w.cache.drops.Load() > 1 }, "not tried again")
 }
