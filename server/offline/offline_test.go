@@ -37,7 +37,7 @@ type fakeCache struct {
 	mu      sync.Mutex
 	batches []offline.Batch
 	gone    map[uuid.UUID]bool // sessions whose server is left alone
-	life    atomic.Value // string
+	life    atomic.Value       // string
 }
 
 func (c *fakeCache) Life() string {
