@@ -96,6 +96,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		if a.redis, err = storage.OpenRedis(cfg.Redis.URL); err != nil {
 			return nil, err
 		}
+		if cluster, ok := a.redis.(*storage.Cluster); ok {
+			cluster.Tell(log)
+		}
 	}
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	a.cancelRequests = cancel

@@ -58,7 +58,7 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 		return nil, nil, err
 	}
 	a.commits = committer.New(a.cfg.Committers, countedLog{logs, sink.underway},
-		toldPublisher{publisher{&offline.Publisher{Ring: recent, Hub: fleet, Keeper: a.keeper}, a.cached, sink.underway}, a.hooks.runner.Wake}, a.clock, a.log, committer.NewMetrics(reg))
+		toldPublisher{publisher{&offline.Publisher{Ring: recent, Hub: fleet, Keeper: a.keeper}, life, a.cached, sink.underway}, a.hooks.runner.Wake}, a.clock, a.log, committer.NewMetrics(reg))
 	a.acks = cursor.New(positions, positions, life, a.clock, a.log)
 	a.seen = device.NewSightings(storage.Devices{DB: db}, a.clock, a.log)
 	reader := offline.NewReader(recent, a.keeper, logs, reg)

@@ -28,7 +28,7 @@ type fleet struct {
 // tellOthers joins this node's hub with those of other nodes.
 func (a *App) tellOthers(db *storage.DB, local *hub.Hub, recent *ring.Ring, life *epoch, reg prometheus.Registerer) fleet {
 	sink := &hintSink{ring: recent, keeper: a.keeper, hub: local, feed: a.feed}
-	c := hints.Config{Sink: sink, Epoch: life.Current, Urgent: a.feed.SetUrgent,
+	c := hints.Config{Sink: sink, Epoch: life.Current, InLife: life.in, Urgent: a.feed.SetUrgent,
 		Clock: a.clock, Log: a.log, Metrics: hints.NewMetrics(reg)}
 	if a.redis != nil {
 		c.Bus = storage.NewHintBus(a.redis)

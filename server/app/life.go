@@ -12,6 +12,7 @@ func (a *App) newLife(sink *feedSink, logs *storage.Messages) {
 	sink.gate.ForgetAll()
 	logs.Forget()
 	a.acks.ForgetAll()
+	sink.underway.forget()
 	sink.ring.Clear()
 	a.streams.Resync()
 	a.pool.Reset() // a connection to the former primary, should it still live, is of no more use

@@ -30,6 +30,7 @@ import (
 type epoch struct {
 	v atomic.Pointer[string]
 
+	telling  sync.RWMutex           // held to write v; held to read by those who tell of what is of one life: see in
 	settled  atomic.Pointer[string] // the one whose change was told to all
 	changing sync.Mutex             // one change at a time
 	changed  func(from, to string)  // told of each, with changing held; set before the first epoch is
@@ -55,6 +56,18 @@ func (e *epoch) set(s string) {
 	e.settled.Store(&s)
 }
 
+// in runs tell if life is the present one or not known (of a connection from before the schema was made), and keeps the log from going over to another one meanwhile: what tell tells comes
+// before all are made to forget the former life, or not at all. tell must not wait for a connection to the database.
+func (e *epoch) in(life string, tell func()) bool {
+	e.telling.RLock()
+	defer e.telling.RUnlock()
+	if life != "" && life != e.Current() {
+		return false
+	}
+	tell()
+	return true
+}
+
 // observe goes over to an epoch that was read, and reports whether it was another one than before. It returns when all
 // have been told. Before the first epoch is set it does nothing.
 func (e *epoch) observe(to string) bool {
@@ -67,7 +80,9 @@ func (e *epoch) observe(to string) bool {
 	if from == to {
 		return false
 	}
+	e.telling.Lock() // what of the former life was being told is told when everybody is made to forget it
 	e.v.Store(&to)
+	e.telling.Unlock()
 	e.changed(from, to)
 	e.settled.Store(&to)
 	return true
@@ -137,18 +152,27 @@ func (s streamStarts) Starts(ctx context.Context, asks []stream.Ask) ([]stream.S
 	return starts, err
 }
 
-// publisher is committer.Publisher: the delivery path, and the cache of states, whose senders' watermarks moved.
+// publisher is committer.Publisher: the delivery path, and the cache of states, whose senders' watermarks moved. What was
+// committed in a former life of the log goes nowhere.
 type publisher struct {
 	*offline.Publisher
+	life     *epoch
 	cached   *statecache.Store
 	underway *underway
 }
 
 // Publish implements committer.Publisher.
-func (p publisher) Publish(entries []message.Entry) {
-	p.cached.Sent(entries)
-	p.Publisher.Publish(entries)
+func (p publisher) Publish(epoch string, entries []message.Entry) {
+	p.life.in(epoch, func() {
+		p.cached.Sent(entries)
+		p.Publisher.Publish(entries)
+	})
 	p.underway.published(entries)
+}
+
+// DirectStarted implements committer.Publisher.
+func (p publisher) DirectStarted(epoch string, sessionID uuid.UUID, users [2]string) {
+	p.life.in(epoch, func() { p.Publisher.DirectStarted(sessionID, users) })
 }
 
 // streamStates is stream.States.

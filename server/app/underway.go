@@ -60,6 +60,13 @@ func (u *underway) advanced(id uuid.UUID, head int64) {
 	}
 }
 
+// forget lets go of the heads that wait to be told: they are of the log's former life.
+func (u *underway) forget() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	clear(u.heads)
+}
+
 // published counts entries that all streams here were told of.
 func (u *underway) published(entries []message.Entry) {
 	for n := 0; n < len(entries); {
@@ -92,13 +99,13 @@ func (l countedLog) Append(ctx context.Context, drafts []message.Draft, now time
 }
 
 // WithLog implements committer.Store.
-func (l countedLog) WithLog(ctx context.Context, id uuid.UUID, fn session.Change) ([]message.Entry, error) {
+func (l countedLog) WithLog(ctx context.Context, id uuid.UUID, fn session.Change) ([]message.Entry, string, error) {
 	l.underway.add(id, 1)
-	entries, err := l.Store.WithLog(ctx, id, fn)
+	entries, epoch, err := l.Store.WithLog(ctx, id, fn)
 	if err != nil {
 		l.underway.add(id, -1)
-		return entries, err
+		return entries, epoch, err
 	}
 	l.underway.add(id, len(entries)-1)
-	return entries, nil
+	return entries, epoch, nil
 }

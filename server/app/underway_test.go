@@ -27,9 +27,9 @@ func (s *scripted) Append(context.Context, []message.Draft, time.Time) ([]commit
 	return s.out, s.err
 }
 
-func (s *scripted) WithLog(context.Context, uuid.UUID, session.Change) ([]message.Entry, error) {
+func (s *scripted) WithLog(context.Context, uuid.UUID, session.Change) ([]message.Entry, string, error) {
 	s.during()
-	return s.entries, s.err
+	return s.entries, "", s.err
 }
 
 func TestHeadsOfOwnCommitsAreToldAfterTheyWerePublished(t *testing.T) {
@@ -61,7 +61,7 @@ func TestHeadsOfOwnCommitsAreToldAfterTheyWerePublished(t *testing.T) {
 			}
 			log := countedLog{&c.log, u}
 			if c.change {
-				_, _ = log.WithLog(t.Context(), busy, nil)
+				_, _, _ = log.WithLog(t.Context(), busy, nil)
 			} else {
 				_, _ = log.Append(t.Context(), []message.Draft{{SessionID: busy}, {SessionID: busy}}, time.Time{})
 			}

@@ -89,7 +89,7 @@ type toldPublisher struct {
 }
 
 // Publish implements committer.Publisher.
-func (p toldPublisher) Publish(entries []message.Entry) {
-	p.publisher.Publish(entries)
+func (p toldPublisher) Publish(epoch string, entries []message.Entry) {
+	p.publisher.Publish(epoch, entries)
 	p.wake()
 }

@@ -4,6 +4,7 @@ package breaker
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -41,7 +42,8 @@ type Breaker struct {
 	ping     func(ctx context.Context) error
 	clock    clockwork.Clock
 	log      *slog.Logger
-	opened   prometheus.Counter
+	holds    string          // what the cache holds, for the log
+	parts    Parts           // nil: the cache is one server
 	failures [2]atomic.Int32 // by use
 	open     atomic.Bool
 	trips    atomic.Uint64
@@ -55,22 +57,53 @@ type Breaker struct {
 
 // New returns a closed breaker. ping reports whether the cache answers and takes writes. reg may be nil.
 func New(ping func(ctx context.Context) error, clock clockwork.Clock, log *slog.Logger, reg prometheus.Registerer) *Breaker {
-	b := &Breaker{ping: ping, clock: clock, log: log, now: make(chan struct{}, 1), opened: prometheus.NewCounter(
-		prometheus.CounterOpts{Name: "parley_cache_left_total", Help: "How often Redis was given up until it answers again."})}
+	b := &Breaker{ping: ping, clock: clock, log: log, now: make(chan struct{}, 1), holds: "everything"}
 	if reg != nil {
-		reg.MustRegister(b.opened)
+		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "parley_cache_left_total",
+			Help: "How often Redis, or a server of a Cluster, was given up until it answers again."}, func() float64 {
+			if b.parts != nil {
+				return float64(b.trips.Load() + b.parts.Lefts())
+			}
+			return float64(b.trips.Load())
+		}))
 	}
 	return b
 }
 
+// NewPart returns the breaker of one server of several, which log names.
+func NewPart(ping func(ctx context.Context) error, clock clockwork.Clock, log *slog.Logger) *Breaker {
+	b := New(ping, clock, log, nil)
+	b.holds = "what it holds"
+	return b
+}
+
+// Spread tells, before Run, that the cache is several servers with breakers of their own. This one then opens only where
+// nobody knows what is on which.
+func (b *Breaker) Spread(parts Parts) { b.parts = parts }
+
 // Allows reports whether the cache may be asked.
 func (b *Breaker) Allows() bool { return b != nil && !b.open.Load() }
 
-// Trips is how often the breaker has opened. Who finds it changed knows that writes to the cache were left out.
-func (b *Breaker) Trips() uint64 { return b.trips.Load() }
+// Serves reports whether the cache, or any server of it, is asked.
+func (b *Breaker) Serves() bool { return b.Allows() && (b.parts == nil || b.parts.Serves()) }
 
-// Done takes what came of asking.
+// Trips changes with each time that the breaker opens, or that a server is another one than before. Who finds it changed knows
+// that writes to the cache were left out, or lost.
+func (b *Breaker) Trips() uint64 {
+	if b == nil {
+		return 0
+	}
+	if b.parts != nil {
+		return b.trips.Load() + b.parts.Turns()
+	}
+	return b.trips.Load()
+}
+
+// Done takes what came of asking. A *PartError counts for nothing.
 func (b *Breaker) Done(ctx context.Context, u Use, err error) {
+	if part := (*PartError)(nil); errors.As(err, &part) {
+		return
+	}
 	if err == nil {
 		b.failures[u].Store(0)
 		return
@@ -94,8 +127,7 @@ func (b *Breaker) leave(ctx context.Context, err error) {
 	} else {
 		b.later = 0
 	}
-	b.opened.Inc()
-	b.log.WarnContext(ctx, "redis is left alone until it answers again; PostgreSQL serves everything", "error", err)
+	b.log.WarnContext(ctx, "redis is left alone until it answers again; PostgreSQL serves "+b.holds, "error", err)
 	b.trips.Add(1) // before open, so that nobody who saw it open sees the old number later
 	b.open.Store(true)
 	select {
@@ -106,6 +138,11 @@ func (b *Breaker) leave(ctx context.Context, err error) {
 
 // Run asks once whether the cache is there, and then probes while the breaker is open, until ctx ends.
 func (b *Breaker) Run(ctx context.Context) {
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	if b.parts != nil {
+		parts.Go(func() { b.parts.Run(ctx) })
+	}
 	if err := b.ping(ctx); err != nil {
 		b.leave(ctx, err)
 	} else {

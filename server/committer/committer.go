@@ -66,16 +66,18 @@ type Store interface {
 	// Append judges and commits drafts in one transaction and one round trip; an outcome per draft, in order. The drafts
 	// do not repeat a (session, message id, sender). An error means that the outcome is unknown or that nothing was done.
 	Append(ctx context.Context, drafts []message.Draft, now time.Time) ([]Outcome, error)
-	// WithLog runs a change in one transaction that holds the session's lock and returns the entries it appended.
-	WithLog(ctx context.Context, sessionID uuid.UUID, fn session.Change) ([]message.Entry, error)
+	// WithLog runs a change in one transaction that holds the session's lock and returns the entries it appended, and the
+	// epoch in which they were committed.
+	WithLog(ctx context.Context, sessionID uuid.UUID, fn session.Change) (entries []message.Entry, epoch string, err error)
 }
 
 // Publisher takes committed entries, those of a session in seq order (with gaps where other nodes or an uncertain
-// commit made entries). It must not block on readers.
+// commit made entries), each time with the epoch in which they were committed: the log may have gone over to another one
+// while they waited here, which gives their seqs to other entries. It must not block on readers.
 type Publisher interface {
-	Publish(entries []message.Entry)
+	Publish(epoch string, entries []message.Entry)
 	// DirectStarted tells that a direct session got its first entry.
-	DirectStarted(sessionID uuid.UUID, users [2]string)
+	DirectStarted(epoch string, sessionID uuid.UUID, users [2]string)
 }
 
 // Committer commits what it is given, in batches. Safe for concurrent use.

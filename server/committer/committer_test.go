@@ -33,6 +33,7 @@ type memory struct {
 	digests map[string]int64 // of what was seen
 	batches []int
 	down    error
+	epoch   string
 	entered atomic.Int64
 }
 
@@ -72,21 +73,21 @@ func (m *memory) Append(_ context.Context, drafts []message.Draft, now time.Time
 			continue
 		}
 		m.heads[d.SessionID]++
-		out[i] = committer.Outcome{New: true, Receipt: message.Receipt{SessionID: d.SessionID, MessageID: d.MessageID,
+		out[i] = committer.Outcome{New: true, Receipt: message.Receipt{Epoch: m.epoch, SessionID: d.SessionID, MessageID: d.MessageID,
 			Seq: m.heads[d.SessionID], CreatedAt: now}}
 		m.seen[key], m.digests[key] = out[i].Receipt, d.Digest
 	}
 	return out, nil
 }
 
-func (m *memory) WithLog(ctx context.Context, id uuid.UUID, fn session.Change) ([]message.Entry, error) {
+func (m *memory) WithLog(ctx context.Context, id uuid.UUID, fn session.Change) ([]message.Entry, string, error) {
 	if err := fn(ctx, nil); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.heads[id]++
-	return []message.Entry{{SessionID: id, Seq: m.heads[id], Type: message.TypeRecall}}, nil
+	return []message.Entry{{SessionID: id, Seq: m.heads[id], Type: message.TypeRecall}}, m.epoch, nil
 }
 
 // published collects entries and fails on one that is out of order.
@@ -94,19 +95,22 @@ type published struct {
 	mu      sync.Mutex
 	seqs    map[uuid.UUID][]int64
 	started []uuid.UUID
+	epochs  []string // of each call
 }
 
-func (p *published) Publish(entries []message.Entry) {
+func (p *published) Publish(epoch string, entries []message.Entry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.epochs = append(p.epochs, epoch)
 	for _, e := range entries {
 		p.seqs[e.SessionID] = append(p.seqs[e.SessionID], e.Seq)
 	}
 }
 
-func (p *published) DirectStarted(id uuid.UUID, _ [2]string) {
+func (p *published) DirectStarted(epoch string, id uuid.UUID, _ [2]string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.epochs = append(p.epochs, epoch)
 	p.started = append(p.started, id)
 }
 
@@ -306,6 +310,23 @@ func TestChangesRunAndTheirErrorsComeBack(t *testing.T) {
 	require.Equal(t, []int64{1}, pub.seqs[id])
 	r, _ := refusal.Of(c.Change(t.Context(), id, func(context.Context, session.Log) error { return nil }))
 	require.Equal(t, refusal.ShuttingDown, r)
+}
+
+// Each batch is handed on with the epoch that it was committed in, whatever the log's life is when its turn comes.
+func TestEntriesAreHandedOnWithTheirEpoch(t *testing.T) {
+	c, store, pub := setUp(t, 1)
+	d := text(uuid.New(), "hi")
+	d.Peer = "bob"
+	store.epoch = "former"
+	out, err := c.Send(t.Context(), []message.Draft{d})
+	require.NoError(t, err)
+	require.Equal(t, "former", out[0].Receipt.Epoch)
+	store.mu.Lock()
+	store.epoch = "present"
+	store.mu.Unlock()
+	require.NoError(t, c.Change(t.Context(), d.SessionID, func(context.Context, session.Log) error { return nil }))
+	c.Close()
+	require.Equal(t, []string{"former", "former", "present"}, pub.epochs, "entry, direct session, change")
 }
 
 func TestFirstDirectMessageIsTold(t *testing.T) {

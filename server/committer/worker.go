@@ -10,8 +10,9 @@ import (
 	"github.com/parley-im/parley/server/refusal"
 )
 
-// published is what one transaction made.
+// published is what one transaction made, and in which epoch.
 type published struct {
+	epoch   string
 	entries []message.Entry
 	direct  []directStarted
 }
@@ -164,14 +165,14 @@ func (c *Committer) change(it item) {
 		return // the caller leaves with that error, and nothing was done
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(it.ctx), commitTimeout)
-	entries, err := c.store.WithLog(ctx, it.session, it.change)
+	entries, epoch, err := c.store.WithLog(ctx, it.session, it.change)
 	if err != nil && errors.Is(err, context.DeadlineExceeded) {
 		err = errUncertain
 	}
 	cancel()
 	it.answer(Outcome{Err: err})
 	if err == nil && len(entries) > 0 {
-		c.published <- published{entries: entries}
+		c.published <- published{epoch: epoch, entries: entries}
 	}
 }
 
@@ -185,6 +186,7 @@ func (c *Committer) handOn(drafts []message.Draft, outcomes []Outcome) {
 		}
 		d := drafts[n]
 		if p.entries == nil {
+			p.epoch = o.Receipt.Epoch // one transaction, so one for all
 			p.entries = make([]message.Entry, 0, len(outcomes)-n)
 		}
 		p.entries = append(p.entries, message.Entry{SessionID: d.SessionID, Seq: o.Receipt.Seq, MessageID: d.MessageID,
@@ -201,9 +203,9 @@ func (c *Committer) handOn(drafts []message.Draft, outcomes []Outcome) {
 
 func (c *Committer) publish() {
 	for p := range c.published {
-		c.pub.Publish(p.entries)
+		c.pub.Publish(p.epoch, p.entries)
 		for _, d := range p.direct {
-			c.pub.DirectStarted(d.sessionID, d.users)
+			c.pub.DirectStarted(p.epoch, d.sessionID, d.users)
 		}
 	}
 }

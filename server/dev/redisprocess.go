@@ -101,3 +101,9 @@ func (p *RedisProcess) Kill() error {
 	<-p.server.exited
 	return nil
 }
+
+// Pause makes it mute: its connections stay, and nothing answers.
+func (p *RedisProcess) Pause() error { return p.server.signal(syscall.SIGSTOP) }
+
+// Resume ends Pause.
+func (p *RedisProcess) Resume() error { return p.server.signal(syscall.SIGCONT) }

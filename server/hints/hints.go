@@ -78,6 +78,7 @@ type Hints struct {
 	bus     Bus // nil: there is none, nothing is told
 	sink    Sink
 	epoch   func() string
+	inLife  func(epoch string, tell func()) bool
 	urgent  func(bool)
 	clock   clockwork.Clock
 	log     *slog.Logger
@@ -97,7 +98,9 @@ type Hints struct {
 type Config struct {
 	Bus   Bus // nil without Redis
 	Sink  Sink
-	Epoch func() string // the log's life: hints of another one are passed over
+	Epoch func() string // the log's life
+	// InLife runs tell if epoch is the log's life, which it stays meanwhile: hints of another one are passed over.
+	InLife func(epoch string, tell func()) bool
 	// Urgent is told whether the feed has to make up for missing hints.
 	Urgent  func(bool)
 	Clock   clockwork.Clock
@@ -111,7 +114,7 @@ func New(c Config) *Hints {
 	if c.Bus != nil {
 		links = c.Bus.Links()
 	}
-	h := &Hints{bus: c.Bus, sink: c.Sink, epoch: c.Epoch, urgent: c.Urgent, clock: c.Clock, log: c.Log, metrics: c.Metrics,
+	h := &Hints{bus: c.Bus, sink: c.Sink, epoch: c.Epoch, inLife: c.InLife, urgent: c.Urgent, clock: c.Clock, log: c.Log, metrics: c.Metrics,
 		node: uuid.NewString(), in: newInterest(links), wake: make(chan struct{}, 1), up: make([]atomic.Bool, links),
 		peers: make(map[string]time.Time)}
 	h.metrics.observe(h)

@@ -161,7 +161,7 @@ func (n *node) eventually(t *testing.T, what string, ok func() bool) {
 func start(t *testing.T, a *air, clock clockwork.Clock, epoch string) *node {
 	t.Helper()
 	n := &node{heads: map[uuid.UUID]int64{}}
-	n.Hints = hints.New(hints.Config{Bus: a, Sink: n, Epoch: func() string { return epoch }, Clock: clock,
+	n.Hints = hints.New(hints.Config{Bus: a, Sink: n, Epoch: func() string { return epoch }, InLife: in(func() string { return epoch }), Clock: clock,
 		Log: slog.New(slog.DiscardHandler), Urgent: func(u bool) { n.note(func() { n.urgent = u }) }})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -286,11 +286,22 @@ func TestInterestThatEndsIsGivenUp(t *testing.T) {
 func TestWithoutABus(t *testing.T) {
 	t.Parallel()
 	n := &node{}
-	n.Hints = hints.New(hints.Config{Sink: n, Epoch: func() string { return "e" }, Clock: clockwork.NewRealClock(),
+	n.Hints = hints.New(hints.Config{Sink: n, Epoch: func() string { return "e" }, InLife: in(func() string { return "e" }), Clock: clockwork.NewRealClock(),
 		Log: slog.New(slog.DiscardHandler), Urgent: func(u bool) { n.urgent = u }})
 	n.WantSession(uuid.New(), true)
 	n.Committed([]*wire.Entry{entry(uuid.New(), 1, 1)})
 	n.Run(t.Context())
 	require.True(t, n.urgent, "the feed makes up for it")
 	require.False(t, n.Up())
+}
+
+// in is hints.Config.InLife for a life that does not change meanwhile.
+func in(life func() string) func(string, func()) bool {
+	return func(epoch string, tell func()) bool {
+		if epoch != life() {
+			return false
+		}
+		tell()
+		return true
+	}
 }

@@ -181,6 +181,10 @@ func (h *Hints) take(m message) {
 		return
 	}
 	h.metrics.hear()
+	h.inLife(m.epoch, func() { h.handOn(m) })
+}
+
+func (h *Hints) handOn(m message) {
 	switch m.kind { //nolint:exhaustive // kinds of later versions are passed over
 	case kindEntries:
 		entries, err := m.decodeEntries()

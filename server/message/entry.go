@@ -61,6 +61,7 @@ type Draft struct {
 
 // Receipt is the answer to a committed send. A repeated send gets the first one's.
 type Receipt struct {
+	Epoch     string // the log's life in which it was committed; empty where the store does not tell
 	SessionID uuid.UUID
 	MessageID uuid.UUID
 	Seq       int64

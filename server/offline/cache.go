@@ -6,12 +6,15 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/parley-im/parley/server/breaker"
 	"github.com/parley-im/parley/server/message"
 	"github.com/parley-im/parley/server/wire"
 )
 
 // Cache is the tier between memory and PostgreSQL: Redis. All of its methods end within half a second, but for Append, of
-// which that is true for each part that it does at once, and all of them may fail: nothing depends on them. Implemented by storage; safe for concurrent use.
+// which that is true for each part that it does at once, and all of them may fail: nothing depends on them. A cache of several
+// servers does what it can: what of a Read, an Append or a Drop is on a server that fails is missing, or named by a
+// *breaker.PartError. Implemented by storage; safe for concurrent use.
 type Cache interface {
 	// Read returns what the cache has of each range: all of its entries, in order, or none.
 	Read(ctx context.Context, ranges []message.Range) ([]Cached, error)
@@ -24,8 +27,10 @@ type Cache interface {
 	Clear(ctx context.Context) error
 	// Life names the log's present life. Entries of another one are kept apart: it gives the same seqs to other entries.
 	Life() string
-	// Ping reports whether the cache answers and takes writes.
+	// Ping reports whether the cache answers and takes writes; of several servers whether it is known what is on which.
 	Ping(ctx context.Context) error
+	// Parts are the cache's servers; nil where there is one.
+	Parts() breaker.Parts
 }
 
 // AppendLateness bounds how late an Append that was given up may still take effect.

@@ -2,6 +2,7 @@ package offline
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -59,6 +60,7 @@ type Keeper struct {
 	round   []Batch              // taken from queue by the round under way, not written yet
 	bytes   int64                // of the entries in queue and round
 	repairs bool                 // one waits
+	fresh   bool                 // a session to forget that was not tried since it was asked for, or is to be tried again
 	last    map[uuid.UUID]int    // by session, the last of its batches in queue that another may be joined to
 	forget  map[uuid.UUID]uint64 // when it was asked for, by count; MaxForget at most
 	asked   uint64
@@ -84,11 +86,14 @@ func NewKeeper(c Cache, clock clockwork.Clock, log *slog.Logger, reg prometheus.
 			Name: "parley_cache_appends_lost_total", Help: "Batches that were not written to Redis."})}
 	if c != nil {
 		k.breaker = breaker.New(c.Ping, clock, log, reg)
+		if parts := c.Parts(); parts != nil {
+			k.breaker.Spread(parts)
+		}
 	}
 	if reg != nil {
 		reg.MustRegister(k.lost, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_cache_up",
 			Help: "1 while Redis is asked, 0 while PostgreSQL serves everything."}, func() float64 {
-			if k.breaker.Allows() {
+			if k.breaker.Serves() {
 				return 1
 			}
 			return 0
@@ -157,6 +162,7 @@ func (k *Keeper) forgetNow(id uuid.UUID) {
 	}
 	k.asked++
 	k.forget[id] = k.asked
+	k.fresh = true
 }
 
 // letGo drops what waits to be appended to a session.
@@ -245,15 +251,16 @@ func (k *Keeper) Run(ctx context.Context) {
 			return
 		case <-k.wake:
 		case <-retry.Chan():
+			k.again()
 		}
-		k.gather(ctx, ended)
+		k.gather(ctx, ended, retry.Chan())
 		k.write(ctx)
 		ended = k.clock.Now()
 	}
 }
 
 // gather waits until GatherFor has passed since the last round ended, or nothing may wait any longer.
-func (k *Keeper) gather(ctx context.Context, ended time.Time) {
+func (k *Keeper) gather(ctx context.Context, ended time.Time, retry <-chan time.Time) {
 	left := k.GatherFor - k.clock.Since(ended)
 	if left <= 0 || k.pressing() {
 		return
@@ -266,26 +273,35 @@ func (k *Keeper) gather(ctx context.Context, ended time.Time) {
 			return
 		case <-timer.Chan():
 			return
+		case <-retry:
+			k.again()
 		case <-k.wake:
-			if k.pressing() {
-				return
-			}
+		}
+		if k.pressing() {
+			return
 		}
 	}
+}
+
+// again makes what is still to be forgotten pressing once more.
+func (k *Keeper) again() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.fresh = len(k.forget) > 0
 }
 
 // pressing reports whether what waits is to be written at once.
 func (k *Keeper) pressing() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.repairs || len(k.forget) > 0 || k.clear != nothingToClear || len(k.queue) >= maxKept/4 || k.bytes >= maxKeptBytes/4
+	return k.repairs || k.fresh || k.clear != nothingToClear || len(k.queue) >= maxKept/4 || k.bytes >= maxKeptBytes/4
 }
 
 // write writes one round: all that waits when it begins, in parts. What comes meanwhile gathers for the next one.
 func (k *Keeper) write(ctx context.Context) {
 	k.mu.Lock()
 	k.round, k.queue = k.queue, nil
-	k.repairs = false
+	k.repairs, k.fresh = false, false
 	clear(k.last) // what comes is not joined to what is taken
 	k.mu.Unlock()
 	drop := true
@@ -328,8 +344,7 @@ func (k *Keeper) part(ctx context.Context, drop *bool) (more bool) {
 		err := k.cache.Append(ctx, batches)
 		k.breaker.Done(ctx, breaker.Writes, err)
 		if err != nil {
-			k.lost.Add(float64(len(batches)))
-			k.failed = k.clock.Now()
+			k.missed(err, len(batches))
 		}
 	}
 	switch {
@@ -340,6 +355,18 @@ func (k *Keeper) part(ctx context.Context, drop *bool) (more bool) {
 		*drop = k.drop(ctx, forget)
 	}
 	return more
+}
+
+// missed notes what was not appended of n batches, some of which may still be.
+func (k *Keeper) missed(err error, n int) {
+	part := (*breaker.PartError)(nil)
+	if errors.As(err, &part) {
+		n = len(part.Failed)
+	}
+	k.lost.Add(float64(n))
+	if part == nil || part.Err != nil { // something was sent
+		k.failed = k.clock.Now()
+	}
 }
 
 // lateAppends reports whether an append that failed may still take effect.
@@ -367,7 +394,8 @@ func (k *Keeper) clearAll(ctx context.Context) bool {
 	return false
 }
 
-// drop forgets sessions in the cache and reports whether that holds; those asked for again meanwhile stay to be forgotten.
+// drop forgets sessions in the cache and reports whether that holds for all of them; those asked for again meanwhile stay to
+// be forgotten, and those of servers that did not do it.
 func (k *Keeper) drop(ctx context.Context, forget map[uuid.UUID]uint64) bool {
 	ids := make([]uuid.UUID, 0, len(forget))
 	for id := range forget {
@@ -377,7 +405,11 @@ func (k *Keeper) drop(ctx context.Context, forget map[uuid.UUID]uint64) bool {
 	for part := range slices.Chunk(ids, dropAtOnce) {
 		err := k.cache.Drop(ctx, part)
 		k.breaker.Done(ctx, breaker.Writes, err)
-		if err != nil {
+		if partly := (*breaker.PartError)(nil); errors.As(err, &partly) {
+			for _, i := range partly.Failed {
+				delete(forget, part[i])
+			}
+		} else if err != nil {
 			return false // the ticker tries again
 		}
 	}
@@ -391,5 +423,5 @@ func (k *Keeper) drop(ctx context.Context, forget map[uuid.UUID]uint64) bool {
 			delete(k.forget, id)
 		}
 	}
-	return true
+	return len(forget) == len(ids)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/parley-im/parley/server/breaker"
 	"github.com/parley-im/parley/server/message"
 	"github.com/parley-im/parley/server/offline"
 	"github.com/parley-im/parley/server/ring"
@@ -34,7 +35,8 @@ type fakeCache struct {
 
 	mu      sync.Mutex
 	batches []offline.Batch
-	life    atomic.Value // string
+	gone    map[uuid.UUID]bool // sessions whose server is left alone
+	life    atomic.Value       // string
 }
 
 func (c *fakeCache) Life() string {
@@ -68,10 +70,42 @@ func (c *fakeCache) Append(_ context.Context, batches []offline.Batch) error {
 	if c.hang != nil {
 		<-c.hang
 	}
-	return failing(&c.failAppends)
+	if err := failing(&c.failAppends); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var failed []int
+	for i, b := range batches {
+		if c.gone[b.Entries[0].SessionID] {
+			failed = append(failed, i)
+		}
+	}
+	return partly(failed)
 }
 
-func (c *fakeCache) Drop(context.Context, []uuid.UUID) error { c.drops.Add(1); return nil }
+func (c *fakeCache) Parts() breaker.Parts { return nil }
+
+func (c *fakeCache) Drop(_ context.Context, ids []uuid.UUID) error {
+	defer c.drops.Add(1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var failed []int
+	for i, id := range ids {
+		if c.gone[id] {
+			failed = append(failed, i)
+		}
+	}
+	return partly(failed)
+}
+
+// partly is what a cache says of which a server is left alone.
+func partly(failed []int) error {
+	if len(failed) == 0 {
+		return nil
+	}
+	return &breaker.PartError{Failed: failed}
+}
 
 func (c *fakeCache) Clear(context.Context) error {
 	defer c.clears.Add(1)

@@ -25,6 +25,7 @@ type memory struct {
 	paid  map[rate.Key]time.Time
 	calls int
 	down  bool
+	away  map[rate.Key]bool // keys whose server is left alone
 }
 
 func (m *memory) Charge(_ context.Context, charges []rate.Charge) ([]time.Duration, error) {
@@ -36,7 +37,12 @@ func (m *memory) Charge(_ context.Context, charges []rate.Charge) ([]time.Durati
 	}
 	now := m.clock.Now()
 	owed := make([]time.Duration, len(charges))
+	part := &breaker.PartError{}
 	for i, c := range charges {
+		if m.away[c.Key] {
+			part.Failed = append(part.Failed, i)
+			continue
+		}
 		paid := m.paid[c.Key]
 		if paid.Before(now) {
 			paid = now
@@ -44,6 +50,9 @@ func (m *memory) Charge(_ context.Context, charges []rate.Charge) ([]time.Durati
 		paid = paid.Add(c.Amount)
 		m.paid[c.Key] = paid
 		owed[i] = max(paid.Sub(now), 0)
+	}
+	if len(part.Failed) > 0 {
+		return owed, part
 	}
 	return owed, nil
 }
@@ -264,4 +273,29 @@ func BenchmarkTake(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		_ = l.Take(b.Context(), keys[i%1000])
 	}
+}
+
+// Where a server of several is left alone, its keys are counted by each node and told when it is back; other keys are told.
+func TestOneServerOfSeveralIsLeftAlone(t *testing.T) {
+	ls, clock, board := nodes(t, 1, rate.MessagesUser, "10/s:1000", false)
+	there, away := rate.Key{Rule: rate.MessagesUser, A: "there"}, rate.Key{Rule: rate.MessagesUser, A: "away"}
+	board.away = map[rate.Key]bool{away: true}
+	owed := func(k rate.Key) time.Duration {
+		board.mu.Lock()
+		defer board.mu.Unlock()
+		return board.paid[k].Sub(clock.Now())
+	}
+	for _, k := range []rate.Key{there, away} {
+		got, _ := count(t, ls[0], k, 2000)
+		require.Equal(t, 1000, got)
+	}
+	require.Eventually(t, func() bool { return owed(there) > 90*time.Second }, 20*time.Second, time.Millisecond, "not told")
+	require.Negative(t, owed(away))
+	board.mu.Lock()
+	board.away = nil
+	board.mu.Unlock()
+	clock.Advance(time.Second) // what is refused here is told nobody
+	_, _ = count(t, ls[0], away, 1)
+	require.Eventually(t, func() bool { return owed(away) > 90*time.Second }, 20*time.Second, time.Millisecond,
+		"what was taken meanwhile is forgotten")
 }

@@ -2,6 +2,7 @@ package rate
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/parley-im/parley/server/breaker"
@@ -100,10 +101,11 @@ func (l *Limiter) tell(ctx context.Context, keys []Key) {
 	}
 	owed, err := l.board.Charge(ctx, charges)
 	l.breaker.Done(ctx, breaker.Writes, err)
+	failed := undone(len(charges), err)
 	for i, b := range buckets {
 		s := l.shelfOf(charges[i].Key)
 		s.mu.Lock()
-		if err != nil {
+		if failed[i] {
 			b.untell(charges[i].Amount)
 		} else {
 			b.learn(now, owed[i])
@@ -111,7 +113,26 @@ func (l *Limiter) tell(ctx context.Context, keys []Key) {
 		s.mu.Unlock()
 		b.talk.Unlock()
 	}
-	if err == nil {
-		l.told.Add(float64(len(charges)))
+	for _, not := range failed {
+		if !not {
+			l.told.Inc()
+		}
 	}
+}
+
+// undone says of each of n charges whether it was not made.
+func undone(n int, err error) []bool {
+	out := make([]bool, n)
+	part := (*breaker.PartError)(nil)
+	switch {
+	case errors.As(err, &part):
+		for _, i := range part.Failed {
+			out[i] = true
+		}
+	case err != nil:
+		for i := range out {
+			out[i] = true
+		}
+	}
+	return out
 }

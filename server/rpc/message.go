@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/google/uuid"
@@ -116,7 +117,7 @@ func (s *MessageServer) withStates(ctx context.Context, userID string, page mess
 
 func (s *MessageServer) receipt(r message.Receipt) *parleyv1.SendMessageResponse {
 	return &parleyv1.SendMessageResponse{SessionId: r.SessionID.String(), MessageId: r.MessageID.String(), Seq: r.Seq,
-		Epoch: s.Epoch.Current(), CreatedAt: timestamppb.New(r.CreatedAt)}
+		Epoch: cmp.Or(r.Epoch, s.Epoch.Current()), CreatedAt: timestamppb.New(r.CreatedAt)}
 }
 
 func outgoing(m *parleyv1.SendMessageRequest) messaging.Outgoing {

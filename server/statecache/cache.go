@@ -7,7 +7,8 @@ import (
 	"github.com/parley-im/parley/server/state"
 )
 
-// Cache is Redis. All of its methods are one pipeline, end within half a second, and may fail: nothing depends on them.
+// Cache is Redis. All of its methods are one pipeline, end within half a second, and may fail: nothing depends on them. Of
+// several servers some may fail: then Get has the zero Answer for what is there, and Fill and Forget a *breaker.PartError.
 // Implemented by storage; safe for concurrent use.
 type Cache interface {
 	// Get looks keys up; an answer for each, in order. Values of maxAge or more count as missing; a negative maxAge lets

@@ -27,7 +27,7 @@
 //     unread to the sender. The same is true of joining and leaving, which the feed alone sees (relation_change).
 //   - With no live node nobody reads. A node that starts trusts no value that was stored before.
 //   - A Redis that fails over to a replica, or restarts from a snapshot on disk, may bring a deleted value back. A node
-//     whose breaker opened meanwhile trusts nothing stored before it closed. Where nobody noticed, the value lives until
+//     whose breaker opened meanwhile trusts nothing stored before it closed; of a Cluster likewise, whichever master it was. Where nobody noticed, the value lives until
 //     the next change or the TTL; so let the Redis of a cache keep no snapshots.
 //
 // Trust needs no second clock: what is left of a value's TTL tells its age, and a node that must not trust what is older

@@ -13,12 +13,57 @@ import (
 	"github.com/parley-im/parley/server/dev/testenv"
 )
 
-// Redis is flushed, killed and muted while two nodes mark and read. On its own node every answered mark is read at once,
-// whatever Redis does; and when it is well again, both nodes read what PostgreSQL has within five seconds.
+// Redis is flushed, killed and muted while two nodes mark and read.
 func TestReadingsAreRightWhateverHappensToRedis(t *testing.T) {
 	own := testenv.OwnRedis(t, nil)
+	readUnderFaults(t, own.TCPURL(), func(nodes []*node, warm func(), more func(metric, outcome string)) {
+		warm()
+		require.NoError(t, nodes[0].client.FlushAll(t.Context()).Err())
+		warm()
+		require.NoError(t, own.Kill())
+		more("deletes", "skipped")
+		require.NoError(t, own.Restart(t.Context()))
+		warm()
+		require.NoError(t, own.Pause())
+		more("deletes", "skipped")
+		require.NoError(t, own.Resume())
+		warm()
+	})
+}
+
+// In a Cluster a master is killed and muted, and at last another one's replica takes its place, while two nodes mark and read.
+// The cache goes on being used for what the others have.
+func TestReadingsAreRightWhateverHappensToAMaster(t *testing.T) {
+	g := testenv.RedisCluster(t)
+	replica := testenv.RedisClient(t, g.Replicate(t, 0).Addr())
+	readUnderFaults(t, g.URL, func(_ []*node, warm func(), more func(metric, outcome string)) {
+		warm()
+		require.NoError(t, g.Servers[1].Kill())
+		more("deletes", "failed")
+		warm()
+		require.NoError(t, g.Servers[1].Restart(t.Context()))
+		warm()
+		require.NoError(t, g.Servers[2].Pause())
+		more("deletes", "failed")
+		warm()
+		require.NoError(t, g.Servers[2].Resume())
+		g.Settled(t)
+		warm()
+		require.NoError(t, g.Servers[0].Kill())
+		require.Eventually(t, func() bool {
+			role, err := replica.Do(t.Context(), "ROLE").Slice()
+			return err == nil && role[0] == "master"
+		}, 60*time.Second, 10*time.Millisecond, "no failover")
+		warm()
+	})
+}
+
+// readUnderFaults lets two nodes mark and read while faults happen. On its own node every answered mark is read at once,
+// whatever Redis does; and when it is well again, both nodes read what PostgreSQL has within five seconds. faults gets what
+// waits until the first node's cache was used again, and until a metric of it has grown.
+func readUnderFaults(t *testing.T, url string, faults func(nodes []*node, warm func(), more func(metric, outcome string))) {
 	w := newWorld(t, "e1", 8, 50)
-	nodes := []*node{w.node(t, own.TCPURL(), options{feed: true}), w.node(t, own.TCPURL(), options{feed: true})}
+	nodes := []*node{w.node(t, url, options{feed: true}), w.node(t, url, options{feed: true})}
 
 	stop := make(chan struct{})
 	var all sync.WaitGroup
@@ -48,23 +93,11 @@ func TestReadingsAreRightWhateverHappensToRedis(t *testing.T) {
 		before := hits()
 		require.Eventually(t, func() bool { return hits() > before+20 }, 30*time.Second, 10*time.Millisecond)
 	}
-	leftAlone := func() {
-		before := nodes[0].outcomes(t, "deletes")["skipped"]
-		require.Eventually(t, func() bool {
-			return nodes[0].outcomes(t, "deletes")["skipped"] > before+10
-		}, 30*time.Second, 10*time.Millisecond)
+	more := func(metric, outcome string) {
+		before := nodes[0].outcomes(t, metric)[outcome]
+		require.Eventually(t, func() bool { return nodes[0].outcomes(t, metric)[outcome] > before+10 }, 30*time.Second, 10*time.Millisecond)
 	}
-	warm()
-	require.NoError(t, nodes[0].client.FlushAll(t.Context()).Err())
-	warm()
-	require.NoError(t, own.Kill())
-	leftAlone()
-	require.NoError(t, own.Restart(t.Context()))
-	warm()
-	require.NoError(t, own.Pause())
-	leftAlone()
-	require.NoError(t, own.Resume())
-	warm()
+	faults(nodes, warm, more)
 	close(stop)
 	all.Wait()
 	for _, n := range nodes {

@@ -2,6 +2,7 @@ package statecache
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -35,13 +36,27 @@ func (s *Store) Forget(ctx context.Context, keys []state.Key) {
 		}
 		err := s.cache.Forget(ctx, part)
 		s.breaker.Done(ctx, breaker.Writes, err)
-		if err != nil {
-			count(s.metrics.deletes, "failed", len(part))
-			s.remember(part)
-			continue
-		}
-		count(s.metrics.deletes, "done", len(part))
+		failed := undone(part, err)
+		count(s.metrics.deletes, "failed", len(failed))
+		s.remember(failed)
+		count(s.metrics.deletes, "done", len(part)-len(failed))
 	}
+}
+
+// undone are the keys that were not deleted.
+func undone(keys []state.Key, err error) []state.Key {
+	part := (*breaker.PartError)(nil)
+	if !errors.As(err, &part) {
+		if err == nil {
+			return nil
+		}
+		return keys
+	}
+	failed := make([]state.Key, len(part.Failed))
+	for n, i := range part.Failed {
+		failed[n] = keys[i]
+	}
+	return failed
 }
 
 func (s *Store) remember(keys []state.Key) {
@@ -126,16 +141,20 @@ func (s *Store) again(ctx context.Context) {
 	for part := range slices.Chunk(keys, forgetAtOnce) {
 		err := s.cache.Forget(ctx, part)
 		s.breaker.Done(ctx, breaker.Writes, err)
-		if err != nil {
-			return // the ticker tries again
+		failed := undone(part, err) // the ticker tries again
+		for _, k := range failed {
+			delete(at, k)
 		}
-		count(s.metrics.deletes, "done", len(part))
+		count(s.metrics.deletes, "done", len(part)-len(failed))
 		s.mu.Lock()
 		for _, k := range part {
-			if s.forget[k] == at[k] {
+			if n, done := at[k]; done && s.forget[k] == n {
 				delete(s.forget, k)
 			}
 		}
 		s.mu.Unlock()
+		if len(failed) == len(part) {
+			return
+		}
 	}
 }

@@ -92,6 +92,7 @@ func (s *Store) pause(ctx context.Context, d time.Duration) error {
 // ask looks up what is not known yet, in one pipeline, and reports whether waiting may spare the call PostgreSQL: all that
 // it still lacks is being read by others.
 func (l *looking) ask(ctx context.Context, takeOver bool) (wait bool) {
+	trips := l.s.breaker.Trips()
 	maxAge, ok := l.s.usable()
 	var asks []Ask
 	for _, k := range l.of {
@@ -113,7 +114,8 @@ func (l *looking) ask(ctx context.Context, takeOver bool) (wait bool) {
 		l.s.breaker.Done(ctx, breaker.Reads, err)
 		for i, a := range asks {
 			k := l.of[a.Key.SessionID]
-			if err != nil {
+			// Where a server became another one meanwhile, what it holds may be older than maxAge makes sure.
+			if err != nil || l.s.breaker.Trips() != trips {
 				k.direct = true
 				continue
 			}

@@ -105,6 +105,9 @@ func (w *world) node(t testing.TB, url string, o options) *node {
 	n.cache = storage.NewStateCache(client, func() string { return w.epoch }, o.lease, o.ttl)
 	b := breaker.New(func(ctx context.Context) error { return client.Set(ctx, w.epoch+":probe", 1, time.Minute).Err() },
 		clockwork.NewRealClock(), slog.New(slog.DiscardHandler), nil)
+	if cluster, ok := client.(*storage.Cluster); ok {
+		b.Spread(cluster)
+	}
 	n.store = statecache.New(o.reads, n.cache, b, statecache.Config{Lease: o.lease, TTL: o.ttl}, o.clock, n.reg)
 	n.states = state.NewService(n.store, silent{})
 	ctx, cancel := context.WithCancel(context.Background())

@@ -48,8 +48,8 @@ func (s *Messages) LimitSessions(most int) { s.maxSessions = most }
 func (s *Messages) Forget() { s.direct.Purge() }
 
 // WithLog implements committer.Store.
-func (s *Messages) WithLog(ctx context.Context, id uuid.UUID, fn session.Change) ([]message.Entry, error) {
-	return s.Sessions.WithLog(ctx, id, fn)
+func (s *Messages) WithLog(ctx context.Context, id uuid.UUID, fn session.Change) ([]message.Entry, string, error) {
+	return s.withLog(ctx, id, fn)
 }
 
 // Append implements committer.Store: all steps of a group commit travel in one pipeline, which PostgreSQL runs as one
@@ -95,7 +95,7 @@ func (s *Messages) appendOnce(ctx context.Context, drafts []message.Draft, now t
 	if err := errors.Join(err, br.Close()); err != nil {
 		return nil, err
 	}
-	out, err := outcomes(drafts, order, answer)
+	out, err := outcomes(drafts, order, answer, epochOf(conn.Conn()))
 	if err == nil && len(made.ids) > 0 {
 		err = made.tell(drafts, out)
 	}
@@ -164,7 +164,7 @@ func appendParams(drafts []message.Draft, order []int, now time.Time) sqlc.Messa
 	return p
 }
 
-func outcomes(drafts []message.Draft, order []int, a sqlc.MessageAppendBatchRow) ([]committer.Outcome, error) {
+func outcomes(drafts []message.Draft, order []int, a sqlc.MessageAppendBatchRow, epoch string) ([]committer.Outcome, error) {
 	if len(a.Verdicts) != len(drafts) || len(a.Seqs) != len(drafts) || len(a.CreatedAts) != len(drafts) {
 		return nil, errors.New("a batch was answered in part")
 	}
@@ -173,7 +173,7 @@ func outcomes(drafts []message.Draft, order []int, a sqlc.MessageAppendBatchRow)
 		d, o := &drafts[at], &out[at]
 		if o.Err = verdictError(a.Verdicts[i]); o.Err == nil {
 			o.New = a.Verdicts[i] == 0
-			o.Receipt = message.Receipt{SessionID: d.SessionID, MessageID: d.MessageID, Seq: a.Seqs[i],
+			o.Receipt = message.Receipt{Epoch: epoch, SessionID: d.SessionID, MessageID: d.MessageID, Seq: a.Seqs[i],
 				CreatedAt: a.CreatedAts[i].UTC()}
 		}
 	}

@@ -28,8 +28,8 @@ import (
 // nobody is a publisher that nobody listens to.
 type nobody struct{}
 
-func (nobody) Publish([]message.Entry)            {}
-func (nobody) DirectStarted(uuid.UUID, [2]string) {}
+func (nobody) Publish(string, []message.Entry)            {}
+func (nobody) DirectStarted(string, uuid.UUID, [2]string) {}
 
 func exec(t require.TestingT, pool *pgxpool.Pool, sql string, args ...any) {
 	_, err := pool.Exec(context.Background(), sql, args...)
@@ -63,6 +63,22 @@ func one(t require.TestingT, s *storage.Messages, d message.Draft) committer.Out
 	out, err := s.Append(context.Background(), []message.Draft{d}, time.Now())
 	require.NoError(t, err)
 	return out[0]
+}
+
+// What is committed names the epoch of the connection that it was committed on, be it the present one or not.
+func TestCommitsNameTheEpochOfTheirConnection(t *testing.T) {
+	var seen string
+	pool, err := storage.OpenWatchedPool(t.Context(), testenv.PostgresURL(t), 1, func(epoch string) bool { seen = epoch; return false })
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	addUsers(t, pool, "alice", "bob")
+	id := addGroup(t, pool, "alice", "bob")
+	s := storage.NewMessages(storage.New(pool))
+	require.Equal(t, seen, one(t, s, draftOf(id, "alice", "x")).Receipt.Epoch)
+	require.NotEmpty(t, seen)
+	_, epoch, err := s.WithLog(t.Context(), id, func(context.Context, session.Log) error { return nil })
+	require.NoError(t, err)
+	require.Equal(t, seen, epoch)
 }
 
 func TestAppendJudgesItemByItem(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/parley-im/parley/server/breaker"
 	"github.com/parley-im/parley/server/hints"
 )
 
@@ -19,7 +20,7 @@ type HintBus struct {
 // bucket, so each has a connection; otherwise one connection hears all.
 func NewHintBus(client redis.UniversalClient) *HintBus {
 	links := 1
-	if _, cluster := client.(*redis.ClusterClient); cluster {
+	if _, cluster := client.(*Cluster); cluster {
 		links = hints.Buckets
 	}
 	return &HintBus{client: client, links: links}
@@ -30,9 +31,17 @@ func (b *HintBus) Links() int { return b.links }
 
 // Publish implements hints.Bus.
 func (b *HintBus) Publish(ctx context.Context, out []hints.Outgoing) error {
+	if cluster, ok := b.client.(*Cluster); ok { // a master that is mute is not to hold up what goes by the others
+		return cluster.each(ctx, breaker.Writes, len(out), func(i int) string { return out[i].Channel.Name },
+			func(m *master, items []int) error { return publishTo(ctx, m.client, some(out, items)) })
+	}
+	return publishTo(ctx, b.client, out)
+}
+
+func publishTo(ctx context.Context, client redis.UniversalClient, out []hints.Outgoing) error {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	pipe := b.client.Pipeline()
+	pipe := client.Pipeline()
 	for _, h := range out {
 		pipe.SPublish(ctx, h.Channel.Name, h.Payload)
 	}

@@ -23,7 +23,14 @@ var errMadeMeanwhile = errors.New("the session was made by another transaction")
 // most five times in all, after a deadlock, a serialization failure, or when another transaction made the session that fn
 // was about to make. fn's errors come back as they are and roll everything back.
 func (s Sessions) WithLog(ctx context.Context, id uuid.UUID, fn session.Change) ([]message.Entry, error) {
+	entries, _, err := s.withLog(ctx, id, fn)
+	return entries, err
+}
+
+// withLog is WithLog, with the epoch in which the entries were committed.
+func (s Sessions) withLog(ctx context.Context, id uuid.UUID, fn session.Change) ([]message.Entry, string, error) {
 	var entries []message.Entry
+	var epoch string
 	var err error
 	for range maxTries {
 		err = s.InTx(ctx, func(tx pgx.Tx) error {
@@ -34,7 +41,7 @@ func (s Sessions) WithLog(ctx context.Context, id uuid.UUID, fn session.Change) 
 			if err := fn(ctx, l); err != nil {
 				return err
 			}
-			entries = l.entries
+			entries, epoch = l.entries, epochOf(tx.Conn())
 			return l.noteCommit(ctx)
 		})
 		if !errors.Is(err, errMadeMeanwhile) {
@@ -42,9 +49,9 @@ func (s Sessions) WithLog(ctx context.Context, id uuid.UUID, fn session.Change) 
 		}
 	}
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return entries, nil
+	return entries, epoch, nil
 }
 
 // sessionLog implements session.Log.

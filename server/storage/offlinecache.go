@@ -3,9 +3,9 @@ package storage
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/parley-im/parley/server/breaker"
 	"github.com/parley-im/parley/server/message"
 	"github.com/parley-im/parley/server/offline"
 	"github.com/parley-im/parley/server/wire"
@@ -21,9 +22,6 @@ import (
 const (
 	// leaseFor is how long a reader may take to repair what it found missing: longer than a reading takes.
 	leaseFor = 30 * time.Second
-	// clusterProbes is how many keys a probe of a cluster writes, so that every master is asked (of ten masters one is
-	// left out once in a thousand).
-	clusterProbes = 64
 	// appendAtOnce is how many entries one pipeline appends. Redis does a pipeline in one go, some 10 ms of its time for as
 	// many, and nobody can read meanwhile.
 	appendAtOnce = 1024
@@ -84,28 +82,40 @@ func (c *OfflineCache) Append(ctx context.Context, batches []offline.Batch) erro
 }
 
 func (c *OfflineCache) appendSome(ctx context.Context, batches []offline.Batch) error {
-	until, err := c.until(ctx)
+	cluster, ok := c.client.(*Cluster)
+	if !ok {
+		return c.appendTo(ctx, c.client, &c.clock, [][]offline.Batch{batches})
+	}
+	return cluster.each(ctx, breaker.Writes, len(batches), func(i int) string { return c.batchKeys(batches[i])[0] },
+		func(m *master, items []int) error {
+			return c.appendTo(ctx, m.client, &m.clock, slices.Collect(slices.Chunk(some(batches, items), 1))) // each in its slot
+		})
+}
+
+// appendTo appends by a call for each element, all of them to one server.
+func (c *OfflineCache) appendTo(ctx context.Context, client redis.UniversalClient, clock *serverClock, calls [][]offline.Batch) error {
+	until, err := c.until(ctx, client, clock)
 	if err != nil {
 		return err
 	}
-	at := len(batches) // by each call: all, but where sessions are on several servers
-	if _, cluster := c.client.(*redis.ClusterClient); cluster {
-		at = 1
-	}
-	calls := slices.Collect(slices.Chunk(batches, at))
 	var now int64
-	err = c.run(ctx, appendScript, len(calls), func(i int) ([]string, []any) { return c.appendCall(calls[i], until) }, func(_ int, reply any) error {
+	err = runOn(ctx, client, appendScript, len(calls), func(i int) ([]string, []any) { return c.appendCall(calls[i], until) }, func(_ int, reply any) error {
 		at, ok := reply.(int64)
 		if !ok {
 			return fmt.Errorf("redis gave %T for an append", reply)
 		}
-		now = max(now, at) // of a cluster's clocks the one that is ahead, so that none refuses what is in time
+		now = max(now, at)
 		return nil
 	})
 	if err == nil {
-		c.clock.set(now)
+		clock.set(now)
 	}
 	return err
+}
+
+// batchKeys are the keys that a batch is appended to.
+func (c *OfflineCache) batchKeys(b offline.Batch) []string {
+	return keysIn(cmp.Or(b.Life, c.epoch()), b.Entries[0].SessionID)
 }
 
 // appendCall is what one run of appendScript takes.
@@ -116,7 +126,7 @@ func (c *OfflineCache) appendCall(batches []offline.Batch, until int64) (keys []
 	}
 	keys, args = make([]string, 0, 3*len(batches)), append(make([]any, 0, n), c.length, c.ttl.Milliseconds(), until)
 	for _, b := range batches {
-		keys = append(keys, keysIn(cmp.Or(b.Life, c.epoch()), b.Entries[0].SessionID)...)
+		keys = append(keys, c.batchKeys(b)...)
 		args = append(args, b.Lease, b.Entries[0].Seq, b.Entries[len(b.Entries)-1].Seq, len(b.Entries))
 		bodies := len(args) + 2*len(b.Entries)
 		args = args[:bodies+2*len(b.Entries)]
@@ -131,17 +141,17 @@ func (c *OfflineCache) appendCall(batches []offline.Batch, until int64) (keys []
 }
 
 // until is when what is sent now is too late, in the server's time.
-func (c *OfflineCache) until(ctx context.Context) (int64, error) {
-	now, ok := c.clock.now()
+func (c *OfflineCache) until(ctx context.Context, client redis.UniversalClient, clock *serverClock) (int64, error) {
+	now, ok := clock.now()
 	if !ok {
 		ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 		defer cancel()
-		t, err := c.client.Time(ctx).Result()
+		t, err := client.Time(ctx).Result()
 		if err != nil {
 			return 0, fmt.Errorf("redis: %w", err)
 		}
 		now = t.UnixMilli()
-		c.clock.set(now)
+		clock.set(now)
 	}
 	return now + offline.AppendLateness.Milliseconds()/2, nil
 }
@@ -169,9 +179,17 @@ func (s *serverClock) now() (int64, bool) {
 
 // Drop implements offline.Cache. It takes no memory, so that it succeeds on a Redis that is full.
 func (c *OfflineCache) Drop(ctx context.Context, ids []uuid.UUID) error {
+	if cluster, ok := c.client.(*Cluster); ok {
+		return cluster.each(ctx, breaker.Writes, len(ids), func(i int) string { return c.keys(ids[i])[0] },
+			func(m *master, items []int) error { return c.dropFrom(ctx, m.client, some(ids, items)) })
+	}
+	return c.dropFrom(ctx, c.client, ids)
+}
+
+func (c *OfflineCache) dropFrom(ctx context.Context, client redis.UniversalClient, ids []uuid.UUID) error {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	_, err := c.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, err := client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, id := range ids {
 			p.Del(ctx, c.keys(id)...)
 		}
@@ -184,7 +202,7 @@ func (c *OfflineCache) Drop(ctx context.Context, ids []uuid.UUID) error {
 }
 
 // Clear implements offline.Cache: it looks at all keys of all masters. SCAN returns every key that is there from its
-// beginning to its end, so what was there before is gone.
+// beginning to its end, so what was there before is gone. While a master is left alone nothing is done.
 func (c *OfflineCache) Clear(ctx context.Context) error {
 	suffix := "}:" + c.epoch()
 	one := func(ctx context.Context, master *redis.Client) error {
@@ -202,8 +220,14 @@ func (c *OfflineCache) Clear(ctx context.Context) error {
 		}
 	}
 	switch client := c.client.(type) {
-	case *redis.ClusterClient:
-		return client.ForEachMaster(ctx, one)
+	case *Cluster:
+		if !client.whole() {
+			return &breaker.PartError{}
+		}
+		if err := client.ForEachMaster(ctx, one); err != nil {
+			return &breaker.PartError{Err: err}
+		}
+		return nil
 	case *redis.Client:
 		return one(ctx, client)
 	default:
@@ -240,7 +264,7 @@ func (c *OfflineCache) unlink(ctx context.Context, master *redis.Client, keys []
 func (c *OfflineCache) Read(ctx context.Context, ranges []message.Range) ([]offline.Cached, error) {
 	out := make([]offline.Cached, len(ranges))
 	token := uuid.NewString()
-	err := c.run(ctx, rangeScript, len(ranges), func(i int) ([]string, []any) {
+	err := runScript(ctx, c.client, breaker.Reads, rangeScript, len(ranges), func(i int) ([]string, []any) {
 		return c.keys(ranges[i].SessionID), []any{ranges[i].From, ranges[i].To, token, leaseFor.Milliseconds()}
 	}, func(i int, reply any) error {
 		items, ok := reply.([]any)
@@ -251,6 +275,12 @@ func (c *OfflineCache) Read(ctx context.Context, ranges []message.Range) ([]offl
 		out[i].Entries, out[i].Broken = decoded(ranges[i], items[1:])
 		return nil
 	})
+	if part := (*breaker.PartError)(nil); errors.As(err, &part) {
+		for _, i := range part.Failed {
+			out[i] = offline.Cached{}
+		}
+		err = nil
+	}
 	return out, err
 }
 
@@ -270,30 +300,47 @@ func decoded(want message.Range, items []any) (entries []*wire.Entry, broken boo
 	return entries, false
 }
 
-// Ping implements offline.Cache. It writes, so that a Redis that only reads, or is full, does not count; in a cluster to
-// as many keys as make every master likely to be asked.
+// Ping implements offline.Cache. It writes, so that a Redis that only reads, or is full, does not count.
 func (c *OfflineCache) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	keys := 1
-	if _, ok := c.client.(*redis.ClusterClient); ok {
-		keys = clusterProbes
+	const key = "parley:probe"
+	if cluster, ok := c.client.(*Cluster); ok {
+		_, err := cluster.at(ctx, key)
+		return err
 	}
-	_, err := c.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for n := range keys {
-			p.Set(ctx, "parley:probe:"+strconv.Itoa(n), "", time.Minute)
-		}
-		return nil
+	return c.client.Set(ctx, key, "", time.Minute).Err()
+}
+
+// Parts implements offline.Cache.
+func (c *OfflineCache) Parts() breaker.Parts {
+	if cluster, ok := c.client.(*Cluster); ok {
+		return cluster
+	}
+	return nil
+}
+
+// runScript runs a script n times, in one pipeline to each server that is concerned. The error may be a *breaker.PartError.
+func runScript(ctx context.Context, client redis.UniversalClient, use breaker.Use, s *redis.Script, n int, call func(i int) ([]string, []any),
+	take func(i int, reply any) error,
+) error {
+	cluster, ok := client.(*Cluster)
+	if !ok {
+		return runOn(ctx, client, s, n, call, take)
+	}
+	var mu sync.Mutex
+	key := func(i int) string { keys, _ := call(i); return keys[0] }
+	return cluster.each(ctx, use, n, key, func(m *master, items []int) error {
+		return runOn(ctx, m.client, s, len(items), func(k int) ([]string, []any) { return call(items[k]) }, func(k int, reply any) error {
+			mu.Lock()
+			defer mu.Unlock()
+			return take(items[k], reply)
+		})
 	})
-	return err
 }
 
-func (c *OfflineCache) run(ctx context.Context, s *redis.Script, n int, call func(i int) ([]string, []any), take func(i int, reply any) error) error {
-	return runScript(ctx, c.client, s, n, call, take)
-}
-
-// runScript runs a script n times in one pipeline, and once more with its source where the server does not know it yet.
-func runScript(ctx context.Context, client redis.UniversalClient, s *redis.Script, n int, call func(i int) ([]string, []any), take func(i int, reply any) error) error {
+// runOn runs a script n times in one pipeline, and once more with its source where the server does not know it yet.
+func runOn(ctx context.Context, client redis.UniversalClient, s *redis.Script, n int, call func(i int) ([]string, []any), take func(i int, reply any) error) error {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	todo := make([]int, n)

@@ -19,6 +19,16 @@ const undefinedFunction = "42883"
 // errNewEpoch fails what was begun in the former life of the log and would end in the present one.
 var errNewEpoch = errors.New("the database was promoted or restored")
 
+// epochOfConn is under what name a connection keeps the epoch that it was made in. A server does not change its epoch while
+// it has connections that write, so what is committed on the connection is of that one.
+const epochOfConn = "parley.epoch"
+
+// epochOf is the epoch of a connection; empty where nobody watches.
+func epochOf(conn *pgx.Conn) string {
+	epoch, _ := conn.PgConn().CustomData()[epochOfConn].(string)
+	return epoch
+}
+
 // OpenPool makes the pool of connections that all adapters share; it connects when first used. The URL's own settings
 // hold but for those that the adapters rely on. Of several hosts in it the first that takes writes is used; a standby
 // counts as not there.
@@ -72,6 +82,7 @@ func OpenWatchedPool(ctx context.Context, url string, maxConns int, seen func(ep
 		if seen(epoch) {
 			return errNewEpoch
 		}
+		conn.PgConn().CustomData()[epochOfConn] = epoch
 		return nil
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/parley-im/parley/server/breaker"
 	"github.com/parley-im/parley/server/rate"
 )
 
@@ -53,7 +54,7 @@ func (b *RateBoard) key(k rate.Key) string {
 // Charge implements rate.Board.
 func (b *RateBoard) Charge(ctx context.Context, charges []rate.Charge) ([]time.Duration, error) {
 	owed := make([]time.Duration, len(charges))
-	err := runScript(ctx, b.client, chargeScript, len(charges), func(i int) ([]string, []any) {
+	err := runScript(ctx, b.client, breaker.Writes, chargeScript, len(charges), func(i int) ([]string, []any) {
 		c := charges[i]
 		return []string{b.key(c.Key)}, []any{c.Amount.Microseconds(), max(c.Window.Microseconds(), 1)}
 	}, func(i int, reply any) error {

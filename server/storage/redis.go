@@ -108,8 +108,7 @@ func openMany(u *url.URL, withTLS bool, mode string) (redis.UniversalClient, err
 		if path != "" || len(query) > 0 {
 			return nil, errRedisURL
 		}
-		o.IsClusterMode = true
-		return redis.NewUniversalClient(o), nil
+		return newCluster(redis.NewClusterClient(o.Cluster())), nil
 	}
 	o.MasterName = path
 	o.SentinelUsername, o.SentinelPassword = o.Username, o.Password

@@ -42,11 +42,12 @@ func (w *tiers) readAll(t *testing.T, ids []uuid.UUID) {
 	}
 }
 
-// servesAgain waits until Redis serves all sessions.
+// servesAgain waits until Redis serves all sessions, with what was committed last. Appends come behind the commit, so
+// nothing is committed while it waits.
 func (w *tiers) servesAgain(t *testing.T, ids []uuid.UUID) {
 	t.Helper()
+	w.say(ids...)
 	require.Eventually(t, func() bool {
-		w.say(ids...)
 		before := w.served(t, "postgres")
 		w.readAll(t, ids)
 		return w.up(t) && w.served(t, "postgres") == before
@@ -60,12 +61,41 @@ func manySessions() (ids []uuid.UUID) {
 	return ids
 }
 
+// onServer returns those of the sessions whose keys are on a cluster's n-th master, and the others.
+func (w *tiers) onServer(t *testing.T, ids []uuid.UUID, n int) (on, off []uuid.UUID) {
+	const masters, slots = 3, 16384
+	for _, id := range ids {
+		slot, err := w.client.ClusterKeySlot(t.Context(), "offline:{"+id.String()+"}:e1").Result()
+		require.NoError(t, err)
+		if slot >= int64(n*slots/masters) && slot < int64((n+1)*slots/masters) {
+			on = append(on, id)
+		} else {
+			off = append(off, id)
+		}
+	}
+	require.NotEmpty(t, on)
+	require.NotEmpty(t, off)
+	return on, off
+}
+
+// left is how often Redis, or a master, was left alone.
+func (w *tiers) left(t *testing.T) (n float64) {
+	families, err := w.reg.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		if f.GetName() == "parley_cache_left_total" {
+			n = f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	return n
+}
+
 // A Redis Cluster: one pipeline spans all masters and no script two slots; whatever damages it, nothing false is read; and
-// with a master gone everything goes on from PostgreSQL until it is back.
+// with a master gone, or mute, what is on the others goes on being served by Redis, the rest by PostgreSQL until it is back.
 func TestRedisCluster(t *testing.T) {
 	g := testenv.RedisCluster(t)
 	w := newTiers(t, g.URL, 0)
-	require.IsType(t, &redis.ClusterClient{}, w.client)
+	require.IsType(t, &storage.Cluster{}, w.client)
 	damageAndRead(t, w, 1)
 	checkClear(t, g.URL)
 	ids := manySessions()
@@ -75,13 +105,48 @@ func TestRedisCluster(t *testing.T) {
 		require.NoError(t, err)
 		require.Positive(t, n, "one of the masters holds nothing: the test tests nothing")
 	}
-	require.NoError(t, g.Servers[1].Kill())
-	for range 20 {
-		w.say(ids...)
-		w.readAll(t, ids)
+	gone, there := w.onServer(t, ids, 1)
+	for _, fault := range []struct {
+		name     string
+		do, undo func() error
+	}{
+		{"killed", g.Servers[1].Kill, func() error { return g.Servers[1].Restart(t.Context()) }},
+		{"mute", g.Servers[1].Pause, g.Servers[1].Resume},
+	} {
+		before := w.left(t)
+		require.NoError(t, fault.do())
+		require.Eventually(t, func() bool { w.say(ids...); w.readAll(t, ids); return w.left(t) > before }, 30*time.Second, 10*time.Millisecond,
+			"%s: the master is not left alone", fault.name)
+		left := w.left(t)
+		for range 20 {
+			w.say(ids...)
+			redis, postgres := w.served(t, "redis"), w.served(t, "postgres")
+			w.readAll(t, gone)
+			require.InDelta(t, redis, w.served(t, "redis"), 0, "%s: of whom?", fault.name)
+			require.Greater(t, w.served(t, "postgres"), postgres)
+			require.Eventually(t, func() bool {
+				redis, postgres := w.served(t, "redis"), w.served(t, "postgres")
+				w.readAll(t, there)
+				return w.served(t, "redis") > redis && w.served(t, "postgres") == postgres
+			}, 30*time.Second, 10*time.Millisecond, "%s: the other masters do not serve", fault.name)
+		}
+		require.True(t, w.up(t), "the others are there")
+		require.InDelta(t, left, w.left(t), 0, "%s: it was asked again, or another was left alone", fault.name)
+		require.NoError(t, fault.undo())
+		g.Settled(t)
+		w.servesAgain(t, ids)
 	}
-	require.Eventually(t, func() bool { w.say(ids...); w.readAll(t, ids); return !w.up(t) }, 20*time.Second, 10*time.Millisecond,
-		"a cluster without one of its masters counts as there")
+}
+
+// Where a cluster does not serve with a slot missing, all of it is left alone until it is whole, and serves again then.
+func TestRedisClusterThatWantsAllSlots(t *testing.T) {
+	g := testenv.RedisCluster(t, "cluster-require-full-coverage yes")
+	w := newTiers(t, g.URL, 0)
+	ids := manySessions()
+	w.servesAgain(t, ids)
+	require.NoError(t, g.Servers[1].Kill())
+	require.Eventually(t, func() bool { w.say(ids...); w.readAll(t, ids); return !w.up(t) }, 30*time.Second, 10*time.Millisecond,
+		"masters that refuse everything count as there")
 	require.NoError(t, g.Servers[1].Restart(t.Context()))
 	g.Settled(t)
 	w.servesAgain(t, ids)
@@ -131,7 +196,7 @@ func TestRedisURLs(t *testing.T) {
 	for raw, kind := range map[string]any{
 		"redis://h:1/2": &redis.Client{}, "rediss://u:p@h:1": &redis.Client{}, "unix:///tmp/x.sock": &redis.Client{},
 		"redis+sentinel://u:p@h:1,i:2/name": &redis.Client{}, "redis+sentinel://h:1/name?db=3&sentinel_password=": &redis.Client{},
-		"redis+cluster://u:p@h:1,i:2": &redis.ClusterClient{}, "rediss+cluster://h:1": &redis.ClusterClient{},
+		"redis+cluster://u:p@h:1,i:2": &storage.Cluster{}, "rediss+cluster://h:1": &storage.Cluster{},
 	} {
 		c, err := storage.OpenRedis(raw)
 		require.NoError(t, err, raw)
@@ -141,7 +206,7 @@ func TestRedisURLs(t *testing.T) {
 			o := c.Options()
 			requireBounds(t, o.Protocol, o.MaxRetries, o.DialerRetries, o.PoolSize, o.MaxActiveConns, o.ContextTimeoutEnabled,
 				o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout)
-		case *redis.ClusterClient:
+		case *storage.Cluster:
 			o := c.Options()
 			requireBounds(t, o.Protocol, o.MaxRetries, o.DialerRetries, o.PoolSize, o.MaxActiveConns, o.ContextTimeoutEnabled,
 				o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout)
@@ -169,4 +234,52 @@ func requireBounds(t *testing.T, protocol, retries, dials, pool, active int, con
 		require.Positive(t, d)
 		require.LessOrEqual(t, d, 500*time.Millisecond)
 	}
+}
+
+// A cluster promotes a replica that is behind: it holds what was recalled and states from before a change, and nothing of
+// either is read. Redis serves again by itself, from the replica.
+func TestRedisClusterPromotesAReplica(t *testing.T) {
+	g := testenv.RedisCluster(t)
+	behind := g.Replicate(t, 0)
+	w := newTiers(t, g.URL, 0)
+	ids := manySessions()
+	w.servesAgain(t, ids)
+	moved, _ := w.onServer(t, ids, 0)
+	master, replica := testenv.RedisClient(t, g.Servers[0].Addr()), testenv.RedisClient(t, behind.Addr())
+	key := "body:{" + moved[0].String() + "}:e1"
+	holds := func(c *redis.Client) bool {
+		keys, err := c.Do(t.Context(), "KEYS", key).StringSlice() // which a replica answers
+		return err == nil && len(keys) == 1
+	}
+	require.Eventually(t, func() bool { return holds(replica) }, 30*time.Second, 10*time.Millisecond, "nothing was replicated")
+
+	// From here on the replica hears nothing.
+	require.NoError(t, master.Do(t.Context(), "ACL", "SETUSER", "default", "-psync", "-sync").Err())
+	require.NoError(t, master.Do(t.Context(), "CLIENT", "KILL", "TYPE", "replica").Err())
+	for _, id := range moved {
+		w.pub.Publish([]message.Entry{w.log.commit(id, &parleyv1.Content{Kind: &parleyv1.Content_Recall{
+			Recall: &parleyv1.Recall{Seq: int64(len(w.log.logs[id]))}}}, message.TypeRecall)})
+	}
+	require.Eventually(t, func() bool { return !holds(master) }, 30*time.Second, 10*time.Millisecond, "the master was not told")
+	require.True(t, holds(replica), "the replica was told: the test tests nothing")
+	cluster, ok := w.client.(*storage.Cluster)
+	require.True(t, ok)
+	turns := cluster.Turns()
+
+	require.NoError(t, g.Servers[0].Kill())
+	promoted := func() bool {
+		role, err := replica.Do(t.Context(), "ROLE").Slice()
+		return err == nil && role[0] == "master"
+	}
+	require.Eventually(t, func() bool { w.readAll(t, ids); return promoted() }, 60*time.Second, 10*time.Millisecond, "no failover")
+	for _, id := range moved { // just what was recalled, which the replica has whole
+		head := int64(len(w.log.logs[id]))
+		w.check(t, id, head-2, head-1)
+	}
+	w.servesAgain(t, ids)
+	w.servesAgain(t, moved)
+	body, err := replica.HVals(t.Context(), key).Result()
+	require.NoError(t, err)
+	require.NotEmpty(t, body, "the promoted replica is not used")
+	require.Greater(t, cluster.Turns(), turns+1, "a master was left alone and another one came: states from before are not to be trusted")
 }

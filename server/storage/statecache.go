@@ -2,11 +2,13 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/parley-im/parley/server/breaker"
 	"github.com/parley-im/parley/server/state"
 	"github.com/parley-im/parley/server/statecache"
 )
@@ -67,7 +69,7 @@ func (c *StateCache) Get(ctx context.Context, asks []statecache.Ask, maxAge time
 		age = -1
 	}
 	out := make([]statecache.Answer, len(asks))
-	err := runScript(ctx, c.client, getScript, len(asks), func(i int) ([]string, []any) {
+	err := runScript(ctx, c.client, breaker.Reads, getScript, len(asks), func(i int) ([]string, []any) {
 		return []string{c.key(asks[i].Key)}, []any{leasePrefix + asks[i].Lease, c.lease.Milliseconds(), c.ttl.Milliseconds(), age,
 			asks[i].TakeOver}
 	}, func(i int, reply any) error {
@@ -87,12 +89,18 @@ func (c *StateCache) Get(ctx context.Context, asks []statecache.Ask, maxAge time
 		}
 		return nil
 	})
+	if part := (*breaker.PartError)(nil); errors.As(err, &part) {
+		for _, i := range part.Failed {
+			out[i] = statecache.Answer{}
+		}
+		err = nil
+	}
 	return out, err
 }
 
 // Fill implements statecache.Cache.
 func (c *StateCache) Fill(ctx context.Context, fills []statecache.Fill) (stored int, err error) {
-	err = runScript(ctx, c.client, fillScript, len(fills), func(i int) ([]string, []any) {
+	err = runScript(ctx, c.client, breaker.Writes, fillScript, len(fills), func(i int) ([]string, []any) {
 		return []string{c.key(fills[i].Key)}, []any{leasePrefix + fills[i].Lease, fills[i].Value, c.ttl.Milliseconds()}
 	}, func(_ int, reply any) error {
 		n, _ := reply.(int64)
@@ -104,24 +112,29 @@ func (c *StateCache) Fill(ctx context.Context, fills []statecache.Fill) (stored 
 
 // Forget implements statecache.Cache.
 func (c *StateCache) Forget(ctx context.Context, keys []state.Key) error {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
-	defer cancel()
 	names := make([]string, len(keys))
 	for i, k := range keys {
 		names[i] = c.key(k)
 	}
-	var err error
-	if _, cluster := c.client.(*redis.ClusterClient); cluster { // there they are in different slots
-		_, err = c.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for _, name := range names {
-				p.Del(ctx, name)
-			}
-			return nil
-		})
-	} else if len(names) > 0 {
-		err = c.client.Del(ctx, names...).Err()
+	if len(names) == 0 {
+		return nil
 	}
-	if err != nil {
+	if cluster, ok := c.client.(*Cluster); ok { // there they are in different slots
+		return cluster.each(ctx, breaker.Writes, len(names), func(i int) string { return names[i] }, func(m *master, items []int) error {
+			ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+			defer cancel()
+			_, err := m.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+				for _, name := range some(names, items) {
+					p.Del(ctx, name)
+				}
+				return nil
+			})
+			return err
+		})
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	if err := c.client.Del(ctx, names...).Err(); err != nil {
 		return fmt.Errorf("redis: %w", err)
 	}
 	return nil

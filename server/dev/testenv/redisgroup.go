@@ -40,14 +40,15 @@ func process(tb testing.TB, sentinel bool, config ...string) *dev.RedisProcess {
 	return p
 }
 
-// RedisCluster starts a Redis Cluster of three masters without replicas. A node that is silent for a second counts as down.
-func RedisCluster(tb testing.TB) *RedisGroup {
+// RedisCluster starts a Redis Cluster of three masters without replicas. A node that is silent for a second counts as down;
+// the others go on, unless config says otherwise.
+func RedisCluster(tb testing.TB, config ...string) *RedisGroup {
 	tb.Helper()
 	const masters, slots = 3, 16384
 	g := &RedisGroup{}
 	var addrs []string
 	for range masters {
-		p := process(tb, false, "cluster-enabled yes", "cluster-config-file nodes.conf", "cluster-node-timeout 1000", "cluster-port "+freePort(tb))
+		p := clusterNode(tb, config...)
 		g.Servers, addrs = append(g.Servers, p), append(addrs, p.Addr())
 	}
 	ctx, cancel := step()
@@ -66,6 +67,36 @@ func RedisCluster(tb testing.TB) *RedisGroup {
 	g.URL = "redis+cluster://" + strings.Join(addrs, ",")
 	g.Settled(tb)
 	return g
+}
+
+func clusterNode(tb testing.TB, config ...string) *dev.RedisProcess {
+	tb.Helper()
+	return process(tb, false, append([]string{"cluster-enabled yes", "cluster-config-file nodes.conf", "cluster-node-timeout 1000",
+		"cluster-require-full-coverage no", "repl-diskless-sync-delay 0", "cluster-port " + freePort(tb)}, config...)...)
+}
+
+// Replicate adds a replica of a cluster's n-th master, which takes its place when it is gone.
+func (g *RedisGroup) Replicate(tb testing.TB, n int) *dev.RedisProcess {
+	tb.Helper()
+	p := clusterNode(tb)
+	ctx, cancel := step()
+	defer cancel()
+	c, master := RedisClient(tb, p.Addr()), RedisClient(tb, g.Servers[n].Addr())
+	bus, err := master.ConfigGet(ctx, "cluster-port").Result()
+	run(tb, err)
+	id, err := master.Do(ctx, "CLUSTER", "MYID").Text()
+	run(tb, err)
+	run(tb, c.Do(ctx, "CLUSTER", "MEET", "127.0.0.1", g.Servers[n].Port(), bus["cluster-port"]).Err())
+	g.Servers = append(g.Servers, p)
+	g.Settled(tb)
+	await(tb, "a replica", func(ctx context.Context) bool {
+		if c.Do(ctx, "CLUSTER", "REPLICATE", id).Err() != nil {
+			return false
+		}
+		info, err := c.Info(ctx, "replication").Result()
+		return err == nil && strings.Contains(info, "master_link_status:up")
+	})
+	return p
 }
 
 // Settled waits until all servers of a cluster know all slots to be served.
