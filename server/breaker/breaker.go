@@ -42,7 +42,7 @@ type Breaker struct {
 	ping     func(ctx context.Context) error
 	clock    clockwork.Clock
 	log      *slog.Logger
-	holds    string          // what the cache holds, for the log
+	isPart   bool            // of one server of several
 	parts    Parts           // nil: the cache is one server
 	failures [2]atomic.Int32 // by use
 	open     atomic.Bool
@@ -57,7 +57,7 @@ type Breaker struct {
 
 // New returns a closed breaker. ping reports whether the cache answers and takes writes. reg may be nil.
 func New(ping func(ctx context.Context) error, clock clockwork.Clock, log *slog.Logger, reg prometheus.Registerer) *Breaker {
-	b := &Breaker{ping: ping, clock: clock, log: log, now: make(chan struct{}, 1), holds: "everything"}
+	b := &Breaker{ping: ping, clock: clock, log: log, now: make(chan struct{}, 1)}
 	if reg != nil {
 		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "parley_cache_left_total",
 			Help: "How often Redis, or a server of a Cluster, was given up until it answers again."}, func() float64 {
@@ -73,7 +73,7 @@ func New(ping func(ctx context.Context) error, clock clockwork.Clock, log *slog.
 // NewPart returns the breaker of one server of several, which log names.
 func NewPart(ping func(ctx context.Context) error, clock clockwork.Clock, log *slog.Logger) *Breaker {
 	b := New(ping, clock, log, nil)
-	b.holds = "what it holds"
+	b.isPart = true
 	return b
 }
 
@@ -127,7 +127,11 @@ func (b *Breaker) leave(ctx context.Context, err error) {
 	} else {
 		b.later = 0
 	}
-	b.log.WarnContext(ctx, "redis is left alone until it answers again; PostgreSQL serves "+b.holds, "error", err)
+	if b.isPart {
+		b.log.WarnContext(ctx, "redis is left alone until it answers again; PostgreSQL serves what it holds", "error", err)
+	} else {
+		b.log.WarnContext(ctx, "redis is left alone until it answers again; PostgreSQL serves everything", "error", err)
+	}
 	b.trips.Add(1) // before open, so that nobody who saw it open sees the old number later
 	b.open.Store(true)
 	select {

@@ -117,13 +117,13 @@ func (c *Cluster) Run(ctx context.Context) {
 		c.watch(m)
 	}
 	c.mu.Unlock()
-	tick := time.NewTicker(lookEvery)
+	tick := clockwork.NewRealClock().NewTicker(lookEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		c.look(ctx)
 		select {
 		case <-ctx.Done():
-		case <-tick.C:
+		case <-tick.Chan():
 		}
 	}
 	c.mu.Lock()

@@ -88,10 +88,10 @@ func TestMarksAndSightingsLookUpByKeyWhateverTheStatisticsSay(t *testing.T) {
 			for table, rows := range rowsRead(t, pool, mark(keys), "session", "user_to_session", "msg_state") {
 				require.LessOrEqual(t, rows, int64(5*items), "%s, for marks", table)
 			}
-			require.EqualValues(t, items, number(`SELECT count(*) FROM user_to_session WHERE read_seq = 1 AND session_id <> $1`, few))
+			require.Equal(t, items, number(`SELECT count(*) FROM user_to_session WHERE read_seq = 1 AND session_id <> $1`, few))
 			rows := rowsRead(t, pool, seen(users[100:100+items]), "user_to_device")["user_to_device"]
 			require.LessOrEqual(t, rows, int64(5*items), "for sightings")
-			require.EqualValues(t, items, number(`SELECT count(*) FROM user_to_device WHERE last_seen_at IS NOT NULL AND user_id >= 'user100'`))
+			require.Equal(t, items, number(`SELECT count(*) FROM user_to_device WHERE last_seen_at IS NOT NULL AND user_id >= 'user100'`))
 		})
 	}
 }
