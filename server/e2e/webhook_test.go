@@ -206,6 +206,7 @@ func TestWebhookTellsWhatHappens(t *testing.T) {
 // The receiver is killed and comes back, twice; the server is killed in between. Every committed message is told, under one
 // id, in the order of its session.
 func TestWebhookReceiverAndServerKilled(t *testing.T) {
+	t.Parallel()
 	s := rig.Start(t, hookEnv...)
 	alice := s.Client("alice", "a1")
 	for _, u := range []string{"bob", "carol", "dave"} {
@@ -288,6 +289,7 @@ func TestWebhookReceiverAndServerKilled(t *testing.T) {
 
 // A body that is recalled before its delivery goes nowhere, and no table of webhooks ever holds one.
 func TestWebhookHoldsNoBodies(t *testing.T) {
+	t.Parallel()
 	s := rig.Start(t, hookEnv...)
 	alice := s.Client("alice", "a1")
 	s.Token("bob", "b1")
@@ -529,6 +531,7 @@ func TestWebhookModeration(t *testing.T) {
 
 // Without a key there are no webhooks, and by default none reaches this machine or plain http.
 func TestWebhookDefaultsAreClosed(t *testing.T) {
+	t.Parallel()
 	s := rig.Start(t)
 	req := &parleyv1.CreateWebhookRequest{Url: "https://hooks.example/x", EventTypes: []parleyv1.WebhookEventType{hookCreated}}
 	_, err := s.Admin().CreateWebhook(t.Context(), req)
