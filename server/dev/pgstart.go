@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -166,17 +167,26 @@ func (p *Postgres) logSince(from int64) []byte {
 	return text[from:]
 }
 
-// freePort returns a port of 127.0.0.1 that nobody listens on at this moment.
-func freePort(ctx context.Context) (int, error) {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp4", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+// Ports are looked for from firstPort on, below those that the kernel gives to outgoing connections (Linux: from 32768):
+// a server that is killed and started again finds its own still free however many connections are made meanwhile.
+const (
+	firstPort = 10_000
+	endPort   = 32_768
+)
+
+// FreePort returns a port of 127.0.0.1 that nobody listens on at this moment, at random, so that programs that look at the
+// same time find different ones.
+func FreePort(ctx context.Context) (int, error) {
+	var last error
+	for range 100 {
+		port := firstPort + rand.IntN(endPort-firstPort) //nolint:gosec // no secret
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			return port, listener.Close()
+		}
+		last = err
 	}
-	addr, ok := listener.Addr().(*net.TCPAddr)
-	if !ok {
-		return 0, errors.New("a TCP listener without a port")
-	}
-	return addr.Port, listener.Close()
+	return 0, fmt.Errorf("find a free port: %w", last)
 }
 
 // pause waits for d or until ctx ends, whose cause it then returns.

@@ -100,7 +100,7 @@ func startPostgres(ctx context.Context, o PostgresOptions, primary *Postgres) (_
 		return nil, fmt.Errorf("create PostgreSQL's data: %w", err)
 	}
 	if o.TCP {
-		if p.port, err = freePort(ctx); err != nil {
+		if p.port, err = FreePort(ctx); err != nil {
 			return nil, err
 		}
 	}

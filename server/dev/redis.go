@@ -93,7 +93,7 @@ func StartRedis(ctx context.Context, o RedisOptions) (_ *Redis, err error) {
 		}
 	}()
 	if o.TCP {
-		if r.port, err = freePort(ctx); err != nil {
+		if r.port, err = FreePort(ctx); err != nil {
 			return nil, err
 		}
 	}

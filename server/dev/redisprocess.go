@@ -40,7 +40,7 @@ func StartRedisProcess(ctx context.Context, dir string, sentinel bool, config ..
 	if p.program == "" {
 		return nil, ErrNoRedis
 	}
-	if p.port, err = freePort(ctx); err != nil {
+	if p.port, err = FreePort(ctx); err != nil {
 		return nil, err
 	}
 	lines := append([]string{"port " + strconv.Itoa(p.port), "bind 127.0.0.1", "dir " + strconv.Quote(dir), "loglevel notice",

@@ -203,6 +203,7 @@ func (k kept) over(before kept) (what []string) {
 // told to give connections back soon, so that what a burst opened is gone before it is looked at. Nor do the nodes log
 // anything of it as a failure.
 func TestChurnLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
 	devices, during := size(20, 60, 300), size(2*time.Second, 12*time.Second, scaled(soakChurn(t)))
 	rounds := 0
 	var before, after kept

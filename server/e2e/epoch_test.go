@@ -86,6 +86,7 @@ func afterResync(t *testing.T, d *rig.Device, id string) (bodies []string) {
 // An asynchronous standby is promoted that had not received the last acknowledged writes: they are gone, their seqs are
 // given out again, and every device is told so, starts afresh, and ends with what the new primary has.
 func TestPromotionIsNoticed(t *testing.T) {
+	t.Parallel()
 	primary := testenv.OwnPostgres(t, nil)
 	standby := startStandby(t, primary)
 	either := eitherOf(t, primary, standby)
@@ -195,6 +196,7 @@ func detach(t *testing.T, primary, standby *dev.Postgres) {
 
 // A standby takes no connections of a node: it waits until there is a primary.
 func TestStandbyIsNoDatabase(t *testing.T) {
+	t.Parallel()
 	primary := testenv.OwnPostgres(t, nil)
 	standby := startStandby(t, primary)
 	s := rig.StartOn(t, eitherOf(t, standby, primary)) // the standby is asked first

@@ -13,6 +13,7 @@ import (
 
 // Who is online is told across nodes, to those who may know, and is right again soon after a node has died.
 func TestPresence(t *testing.T) {
+	t.Parallel()
 	nodes := startNodes(t, 2)
 	one, two := nodes[0], nodes[1]
 	require.Eventually(t, func() bool {

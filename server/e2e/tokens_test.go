@@ -27,6 +27,7 @@ import (
 // A14: what is no good token is refused and what is one is not, over HTTP as devices call; nothing that a token names is
 // ever asked for; keys rotate, and a refreshed set replaces the former one.
 func TestTokens(t *testing.T) {
+	t.Parallel()
 	var strange atomic.Int64
 	decoy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { strange.Add(1) }))
 	t.Cleanup(decoy.Close)

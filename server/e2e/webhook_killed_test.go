@@ -17,6 +17,7 @@ import (
 // The receiver is killed and comes back, twice; the server is killed in between. Every committed message is told, under one
 // id, in the order of its session.
 func TestWebhookReceiverAndServerKilled(t *testing.T) {
+	t.Parallel()
 	s := rig.Start(t, hookEnv...)
 	alice := s.Client("alice", "a1")
 	for _, u := range []string{"bob", "carol", "dave"} {

@@ -79,6 +79,7 @@ func TestWebhookTellsWhatHappens(t *testing.T) {
 
 // A body that is recalled before its delivery goes nowhere, and no table of webhooks ever holds one.
 func TestWebhookHoldsNoBodies(t *testing.T) {
+	t.Parallel()
 	s := rig.Start(t, hookEnv...)
 	alice := s.Client("alice", "a1")
 	s.Token("bob", "b1")
@@ -216,6 +217,7 @@ func TestWebhookForOfflineUsers(t *testing.T) {
 
 // Without a key there are no webhooks, and by default none reaches this machine or plain http.
 func TestWebhookDefaultsAreClosed(t *testing.T) {
+	t.Parallel()
 	s := rig.Start(t)
 	req := &parleyv1.CreateWebhookRequest{Url: "https://hooks.example/x", EventTypes: []parleyv1.WebhookEventType{hookCreated}}
 	_, err := s.Admin().CreateWebhook(t.Context(), req)

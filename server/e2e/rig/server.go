@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,6 +24,7 @@ import (
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 	"github.com/parley-im/parley/gen/parley/v1/parleyv1connect"
+	"github.com/parley-im/parley/server/dev"
 	"github.com/parley-im/parley/server/dev/testenv"
 )
 
@@ -101,10 +103,9 @@ func StartOn(t testing.TB, postgres string, env ...string) *Server {
 }
 
 func freeAddr(t testing.TB) string {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
+	port, err := dev.FreePort(t.Context())
 	require.NoError(t, err)
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
 // Restart starts the server (again) on the same addresses and data, and waits until it is ready.
