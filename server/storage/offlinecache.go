@@ -24,6 +24,11 @@ const (
 	// clusterProbes is how many keys a probe of a cluster writes, so that every master is asked (of ten masters one is
 	// left out once in a thousand).
 	clusterProbes = 64
+	// A chunk holds this many entries or bytes at most, or one entry: who reads some of them reads all of them.
+	maxChunk      = 64
+	maxChunkBytes = 32 << 10
+	// readAtMost is of how many entries a range is read; more is not asked for.
+	readAtMost = 4000
 	// appendAtOnce is how many entries one pipeline appends. Redis does a pipeline in one go, some 10 ms of its time for as
 	// many, and nobody can read meanwhile.
 	appendAtOnce = 1024
@@ -31,12 +36,14 @@ const (
 	scanAtOnce = 1000
 )
 
-// keyKinds are what a session's keys begin with: its message ids by seq, their entries, its lease.
-var keyKinds = []string{"offline:", "body:", "lease:"}
+// keyKinds are what a session's keys begin with: its entries, its lease.
+var keyKinds = []string{"offline:", "lease:"}
 
-// OfflineCache is the Redis tier of reading back: per session a sorted set of message ids by seq and a hash of their
-// encoded entries, in one slot of a cluster, with a lease for those who repair it. Redis is never trusted: whoever reads
-// holds the result against the log's arithmetic, and what a former life of the server left is not looked at.
+// OfflineCache is the Redis tier of reading back: per session a sorted set of chunks of its log (wire.Chunk) by their last
+// seq, with a lease for those who repair it, in one slot of a cluster. What is appended together is one chunk, so a page comes
+// as few long strings, which are what streams are sent. Chunks may overlap, where a page that was repaired ended within one.
+// Redis is never trusted: whoever reads holds the result against the log's arithmetic, and what a former life of the server
+// left is not looked at.
 type OfflineCache struct {
 	client redis.UniversalClient
 	epoch  func() string
@@ -88,11 +95,7 @@ func (c *OfflineCache) appendSome(ctx context.Context, batches []offline.Batch) 
 	if err != nil {
 		return err
 	}
-	at := len(batches) // by each call: all, but where sessions are on several servers
-	if _, cluster := c.client.(*redis.ClusterClient); cluster {
-		at = 1
-	}
-	calls := slices.Collect(slices.Chunk(batches, at))
+	calls := slices.Collect(slices.Chunk(batches, c.atOnce(len(batches))))
 	var now int64
 	err = c.run(ctx, appendScript, len(calls), func(i int) ([]string, []any) { return c.appendCall(calls[i], until) }, func(_ int, reply any) error {
 		at, ok := reply.(int64)
@@ -108,26 +111,44 @@ func (c *OfflineCache) appendSome(ctx context.Context, batches []offline.Batch) 
 	return err
 }
 
+// atOnce is of how many of n sessions one call of a script may be: of all, but where they are on several servers.
+func (c *OfflineCache) atOnce(n int) int {
+	if _, cluster := c.client.(*redis.ClusterClient); cluster {
+		return 1
+	}
+	return max(n, 1)
+}
+
 // appendCall is what one run of appendScript takes.
 func (c *OfflineCache) appendCall(batches []offline.Batch, until int64) (keys []string, args []any) {
 	n := 3
 	for _, b := range batches {
-		n += 4 + 4*len(b.Entries)
+		n += 4 + 2*(1+len(b.Entries)/maxChunk)
 	}
-	keys, args = make([]string, 0, 3*len(batches)), append(make([]any, 0, n), c.length, c.ttl.Milliseconds(), until)
+	keys, args = make([]string, 0, len(keyKinds)*len(batches)), append(make([]any, 0, n), c.length, c.ttl.Milliseconds(), until)
 	for _, b := range batches {
 		keys = append(keys, keysIn(cmp.Or(b.Life, c.epoch()), b.Entries[0].SessionID)...)
-		args = append(args, b.Lease, b.Entries[0].Seq, b.Entries[len(b.Entries)-1].Seq, len(b.Entries))
-		bodies := len(args) + 2*len(b.Entries)
-		args = args[:bodies+2*len(b.Entries)]
-		for i, e := range b.Entries {
-			var id any = e.MessageID.String() // the same one twice
-			seq, body := args[bodies-2*len(b.Entries)+2*i:], args[bodies+2*i:]
-			seq[0], seq[1] = e.Seq, id
-			body[0], body[1] = id, e.Encoded()
+		args = append(args, b.Lease, b.Entries[0].Seq, b.Entries[len(b.Entries)-1].Seq, 0)
+		count := len(args) - 1
+		for rest := b.Entries; len(rest) > 0; {
+			n := chunkOf(rest)
+			args = append(args, rest[n-1].Seq, wire.Chunk(rest[:n]))
+			rest = rest[n:]
 		}
+		args[count] = (len(args) - count - 1) / 2
 	}
 	return keys, args
+}
+
+// chunkOf is how many of the entries make the next chunk.
+func chunkOf(entries []*wire.Entry) int {
+	size := entries[0].Size()
+	for n := 1; n < min(len(entries), maxChunk); n++ {
+		if size += entries[n].Size(); size > maxChunkBytes {
+			return n
+		}
+	}
+	return min(len(entries), maxChunk)
 }
 
 // until is when what is sent now is too late, in the server's time.
@@ -239,33 +260,93 @@ func (c *OfflineCache) unlink(ctx context.Context, master *redis.Client, keys []
 // Read implements offline.Cache.
 func (c *OfflineCache) Read(ctx context.Context, ranges []message.Range) ([]offline.Cached, error) {
 	out := make([]offline.Cached, len(ranges))
-	token := uuid.NewString()
-	err := c.run(ctx, rangeScript, len(ranges), func(i int) ([]string, []any) {
-		return c.keys(ranges[i].SessionID), []any{ranges[i].From, ranges[i].To, token, leaseFor.Milliseconds()}
-	}, func(i int, reply any) error {
-		items, ok := reply.([]any)
-		if !ok || len(items) == 0 {
-			return fmt.Errorf("redis gave %T for a range", reply)
+	var ask []int
+	for i, r := range ranges {
+		if n := r.To - r.From; n > 0 && n <= readAtMost {
+			ask = append(ask, i)
 		}
-		out[i].Lease, _ = items[0].(string)
-		out[i].Entries, out[i].Broken = decoded(ranges[i], items[1:])
+	}
+	if len(ask) == 0 {
+		return out, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout) // for both trips
+	defer cancel()
+	calls := slices.Collect(slices.Chunk(ask, c.atOnce(len(ask))))
+	var missing []int
+	err := c.run(ctx, rangeScript, len(calls), func(n int) (keys []string, args []any) {
+		for _, i := range calls[n] {
+			keys = append(keys, c.keys(ranges[i].SessionID)[0])
+			args = append(args, ranges[i].From, ranges[i].To)
+		}
+		return keys, args
+	}, func(n int, reply any) error {
+		items, ok := reply.([]any)
+		if !ok || len(items) != len(calls[n])+1 {
+			return fmt.Errorf("redis gave %T for ranges", reply)
+		}
+		life, _ := items[0].(string)
+		for k, i := range calls[n] {
+			chunks, ok := items[k+1].([]any)
+			if !ok {
+				return fmt.Errorf("redis gave %T for a range", items[k+1])
+			}
+			if out[i].Entries, out[i].Broken = joined(ranges[i], life, chunks); out[i].Entries == nil {
+				missing = append(missing, i)
+			}
+		}
 		return nil
 	})
-	return out, err
+	if err != nil || len(missing) == 0 {
+		return out, err
+	}
+	return out, c.leases(ctx, ranges, missing, out)
 }
 
-// decoded returns the entries of a range, or that they are not what they should be.
-func decoded(want message.Range, items []any) (entries []*wire.Entry, broken bool) {
-	for n, item := range items {
-		raw, ok := item.(string)
-		if !ok {
+// leases gets leases for what is missing.
+func (c *OfflineCache) leases(ctx context.Context, ranges []message.Range, missing []int, out []offline.Cached) error {
+	token := uuid.NewString()
+	calls := slices.Collect(slices.Chunk(missing, c.atOnce(len(missing))))
+	return c.run(ctx, leaseScript, len(calls), func(n int) (keys []string, args []any) {
+		for _, i := range calls[n] {
+			keys = append(keys, c.keys(ranges[i].SessionID)[1])
+		}
+		return keys, []any{token, leaseFor.Milliseconds()}
+	}, func(n int, reply any) error {
+		items, ok := reply.([]any)
+		if !ok || len(items) != len(calls[n]) {
+			return fmt.Errorf("redis gave %T for leases", reply)
+		}
+		for k, i := range calls[n] {
+			out[i].Lease, _ = items[k].(string)
+		}
+		return nil
+	})
+}
+
+// joined returns the entries of a range, nil if the chunks do not hold them all, or that a chunk is not what it should be.
+// Chunks are ascending by their last seq: what one that begins too late would add is in a later one too, or missing.
+func joined(want message.Range, life string, chunks []any) (entries []*wire.Entry, broken bool) {
+	entries = make([]*wire.Entry, 0, want.To-want.From)
+	for _, item := range chunks {
+		chunk, ok := item.(string)
+		if !ok || chunk == "" {
 			return nil, true
 		}
-		e, err := wire.Decode(raw)
-		if err != nil || e.SessionID != want.SessionID || e.Seq != want.From+1+int64(n) {
+		if chunk, ok = strings.CutPrefix(chunk, life); !ok {
+			continue
+		}
+		had := len(entries)
+		next := want.From + int64(had) + 1
+		var err error
+		if entries, err = wire.OpenChunk(entries, []byte(chunk), want.SessionID, next-1, want.To); err != nil {
 			return nil, true
 		}
-		entries = append(entries, e)
+		if len(entries) > had && entries[had].Seq != next {
+			entries = entries[:had]
+		}
+	}
+	if int64(len(entries)) != want.To-want.From {
+		return nil, false
 	}
 	return entries, false
 }

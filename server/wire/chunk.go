@@ -26,8 +26,8 @@ func Chunk(entries []*Entry) []byte {
 	return b
 }
 
-// OpenChunk appends to dst the entries of a chunk with seq > after, until seq to. The bytes are not trusted: what is no chunk of the
-// session is an error. The entries share raw, which must not change any more, and are let go together.
+// OpenChunk appends to dst the entries of a chunk with seq > after, up to seq to. The bytes are not trusted: what is no chunk
+// of the session is an error. The entries share raw, which must not change any more, and are let go together.
 func OpenChunk(dst []*Entry, raw []byte, session uuid.UUID, after, to int64) ([]*Entry, error) {
 	if len(raw) <= checksumSize {
 		return dst, errNoEntry
@@ -44,18 +44,19 @@ func OpenChunk(dst []*Entry, raw []byte, session uuid.UUID, after, to int64) ([]
 		}
 		rest = rest[len(piece):]
 	}
-	all := make([]Entry, n)
+	all := make([]Entry, min(n, int(max(to-after, 0))))
 	var p parser
-	for i := range all {
-		e := &all[i]
+	for last := int64(0); len(b) > 0 && len(all) > 0; {
+		e := &all[0]
+		*e = Entry{}
 		e.piece, e.offset, _ = cutPiece(b)
 		b = b[len(e.piece):]
-		if !p.parse(e.message(), &e.Entry) || e.SessionID != session || i > 0 && e.Seq != all[i-1].Seq+1 {
+		if !p.parse(e.message(), &e.Entry) || e.SessionID != session || last > 0 && e.Seq != last+1 {
 			return dst, errNoEntry
 		}
-		if e.Seq > after && e.Seq <= to {
+		if last = e.Seq; last > after && last <= to {
 			e.look()
-			dst = append(dst, e)
+			dst, all = append(dst, e), all[1:]
 		}
 	}
 	return dst, nil
