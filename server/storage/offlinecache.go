@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -50,6 +51,7 @@ type OfflineCache struct {
 	length int
 	ttl    time.Duration
 	clock  serverClock
+	script atomic.Bool // ranges are read by rangeScript only
 }
 
 // NewOfflineCache returns the tier: at most length entries of each session, kept for ttl after the last one. epoch tells
@@ -271,33 +273,18 @@ func (c *OfflineCache) Read(ctx context.Context, ranges []message.Range) ([]offl
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout) // for both trips
 	defer cancel()
-	calls := slices.Collect(slices.Chunk(ask, c.atOnce(len(ask))))
-	var missing []int
-	err := c.run(ctx, rangeScript, len(calls), func(n int) (keys []string, args []any) {
-		for _, i := range calls[n] {
-			keys = append(keys, c.keys(ranges[i].SessionID)[0])
-			args = append(args, ranges[i].From, ranges[i].To)
-		}
-		return keys, args
-	}, func(n int, reply any) error {
-		items, ok := reply.([]any)
-		if !ok || len(items) != len(calls[n])+1 {
-			return fmt.Errorf("redis gave %T for ranges", reply)
-		}
-		life, _ := items[0].(string)
-		for k, i := range calls[n] {
-			chunks, ok := items[k+1].([]any)
-			if !ok {
-				return fmt.Errorf("redis gave %T for a range", items[k+1])
-			}
-			if out[i].Entries, out[i].Broken = joined(ranges[i], life, chunks); out[i].Entries == nil {
-				missing = append(missing, i)
-			}
-		}
-		return nil
-	})
-	if err != nil || len(missing) == 0 {
+	chunks, err := c.chunks(ctx, ranges, ask)
+	if err != nil {
 		return out, err
+	}
+	var missing []int
+	for n, i := range ask {
+		if out[i].Entries, out[i].Broken = joined(ranges[i], chunks[n]); out[i].Entries == nil {
+			missing = append(missing, i)
+		}
+	}
+	if len(missing) == 0 {
+		return out, nil
 	}
 	return out, c.leases(ctx, ranges, missing, out)
 }
@@ -321,34 +308,6 @@ func (c *OfflineCache) leases(ctx context.Context, ranges []message.Range, missi
 		}
 		return nil
 	})
-}
-
-// joined returns the entries of a range, nil if the chunks do not hold them all, or that a chunk is not what it should be.
-// Chunks are ascending by their last seq: what one that begins too late would add is in a later one too, or missing.
-func joined(want message.Range, life string, chunks []any) (entries []*wire.Entry, broken bool) {
-	entries = make([]*wire.Entry, 0, want.To-want.From)
-	for _, item := range chunks {
-		chunk, ok := item.(string)
-		if !ok || chunk == "" {
-			return nil, true
-		}
-		if chunk, ok = strings.CutPrefix(chunk, life); !ok {
-			continue
-		}
-		had := len(entries)
-		next := want.From + int64(had) + 1
-		var err error
-		if entries, err = wire.OpenChunk(entries, []byte(chunk), want.SessionID, next-1, want.To); err != nil {
-			return nil, true
-		}
-		if len(entries) > had && entries[had].Seq != next {
-			entries = entries[:had]
-		}
-	}
-	if int64(len(entries)) != want.To-want.From {
-		return nil, false
-	}
-	return entries, false
 }
 
 // Ping implements offline.Cache. It writes, so that a Redis that only reads, or is full, does not count; in a cluster to

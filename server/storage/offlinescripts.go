@@ -70,6 +70,7 @@ local out = {life .. ':'}
 for k = 1, #KEYS do
   local got = redis.pcall('ZRANGEBYSCORE', KEYS[k], '(' .. ARGV[2 * k - 1], '(' .. ARGV[2 * k])
   if got.err then
+    if not string.find(got.err, 'WRONGTYPE') then return got end
     got = {''}
   else
     got[#got + 1] = redis.call('ZRANGEBYSCORE', KEYS[k], ARGV[2 * k], '+inf', 'LIMIT', 0, 1)[1]

@@ -189,6 +189,36 @@ func TestDamagedChunkIsBroken(t *testing.T) {
 	require.NoError(t, s.drop())
 }
 
+// A server that refuses the transaction, or a part of it, is read by a script.
+func TestReadsWithoutTransactions(t *testing.T) {
+	for _, refused := range []string{"-multi", "-exec", "-info", "-zrangebyscore"} {
+		t.Run(refused, func(t *testing.T) {
+			own := testenv.OwnRedis(t, nil)
+			s := newShelf(t, own.URL(), 10)
+			require.NoError(t, s.append("", 0, 5))
+			require.NoError(t, s.client.Do(t.Context(), "ACL", "SETUSER", "default", refused).Err())
+			got, err := s.cache.Read(t.Context(), []message.Range{{SessionID: s.id, From: 0, To: 5}})
+			if refused == "-zrangebyscore" { // scripts need it too
+				require.ErrorContains(t, err, "NOPERM")
+				return
+			}
+			require.NoError(t, err)
+			if refused == "-info" { // another life, as far as can be told
+				require.Empty(t, got[0].Entries)
+				require.NoError(t, s.append(got[0].Lease, 0, 5))
+			}
+			for range 2 {
+				n, _ := s.read(0, 5)
+				require.Equal(t, 5, n)
+			}
+			_, lease := s.read(0, 10)
+			require.NoError(t, s.append(lease, 0, 10))
+			n, _ := s.read(3, 8)
+			require.Equal(t, 5, n)
+		})
+	}
+}
+
 // What was evicted is missing until it is repaired, whatever was appended since.
 func TestEvictedSetIsMissed(t *testing.T) {
 	url, _ := testenv.Redis(t)
