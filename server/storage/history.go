@@ -1,10 +1,12 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -54,8 +56,15 @@ func gatherRanges(rows pgx.Rows, ranges []message.Range) ([][]message.Entry, err
 		}
 		out[i] = append(out[i], entry(ranges[i].SessionID, r))
 	}
+	for _, entries := range out {
+		if !slices.IsSortedFunc(entries, bySeq) { // see the query
+			slices.SortFunc(entries, bySeq)
+		}
+	}
 	return out, rows.Err()
 }
+
+func bySeq(a, b message.Entry) int { return cmp.Compare(a.Seq, b.Seq) }
 
 func entry(session uuid.UUID, r sqlc.MessageListRangesRow) message.Entry {
 	return message.Entry{SessionID: session, Seq: r.SeqID, MessageID: r.MsgID, SenderID: r.UserID,

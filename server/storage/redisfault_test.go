@@ -199,7 +199,7 @@ func TestReadsWithoutTransactions(t *testing.T) {
 			require.NoError(t, s.client.Do(t.Context(), "ACL", "SETUSER", "default", refused).Err())
 			got, err := s.cache.Read(t.Context(), []message.Range{{SessionID: s.id, From: 0, To: 5}})
 			if refused == "-zrangebyscore" { // scripts need it too
-				require.ErrorContains(t, err, "NOPERM")
+				require.Error(t, err)
 				return
 			}
 			require.NoError(t, err)
