@@ -197,6 +197,7 @@ CROSS JOIN LATERAL (
     SELECT g.seq_id, g.msg_id, g.user_id, g.device_id, g.type, g.content, g.created_at
     FROM msg g WHERE g.session_id = q.session_id AND g.seq_id > q.from_seq AND g.seq_id <= q.to_seq
     ORDER BY g.seq_id LIMIT $4::integer) m
+ORDER BY q.ord, m.seq_id
 `
 
 type MessageListRangesParams struct {
@@ -217,9 +218,8 @@ type MessageListRangesRow struct {
 	CreatedAt time.Time
 }
 
-// Entries of several ranges (session, from, to], ord telling which (from 1), at most max_entries of each, the first ones.
-// Those without content are recalled. Sorting them all cost a third of the statement, and they come sorted: no plan but a
-// nested loop fits LATERAL with LIMIT. As SQL does not promise that, the caller looks, and sorts where it is not so.
+// Entries of several ranges (session, from, to], one range (ord, from 1) after the other, ascending by seq within each, at
+// most max_entries of each range. Those without content are recalled.
 func (q *Queries) MessageListRanges(ctx context.Context, db DBTX, arg MessageListRangesParams) ([]MessageListRangesRow, error) {
 	rows, err := db.Query(ctx, MessageListRanges,
 		arg.SessionIds,
