@@ -142,7 +142,7 @@ var hexDigits = func() (of [256]byte) {
 		of[i] = 255
 	}
 	for i, c := range []byte("0123456789abcdef") {
-		of[c] = byte(i) //nolint:gosec // below 16
+		of[c] = byte(i)
 	}
 	return of
 }()
