@@ -51,12 +51,13 @@ WHERE session_id = @session_id AND seq_id = @seq_id AND NOT is_delete;
 SELECT user_id, msg_id, type, is_delete, recall_seq FROM msg WHERE session_id = @session_id AND seq_id = @seq_id;
 
 -- name: MessageListRanges :many
--- Entries of several ranges (session, from, to], ascending by seq within each, at most max_entries of each range.
-SELECT q.ord::integer AS ord, m.session_id, m.seq_id, m.msg_id, m.user_id, m.device_id, m.type, m.content, m.is_delete,
-    m.created_at
+-- Entries of several ranges (session, from, to], one range (ord, from 1) after the other, ascending by seq within each, at
+-- most max_entries of each range. Those without content are recalled.
+SELECT q.ord::integer AS ord, m.seq_id, m.msg_id, m.user_id, m.device_id, m.type, m.content, m.created_at
 FROM (SELECT generate_subscripts(@session_ids::uuid[], 1) AS ord, unnest(@session_ids::uuid[]) AS session_id,
         unnest(@from_seqs::bigint[]) AS from_seq, unnest(@to_seqs::bigint[]) AS to_seq) q
 CROSS JOIN LATERAL (
-    SELECT * FROM msg g WHERE g.session_id = q.session_id AND g.seq_id > q.from_seq AND g.seq_id <= q.to_seq
+    SELECT g.seq_id, g.msg_id, g.user_id, g.device_id, g.type, g.content, g.created_at
+    FROM msg g WHERE g.session_id = q.session_id AND g.seq_id > q.from_seq AND g.seq_id <= q.to_seq
     ORDER BY g.seq_id LIMIT @max_entries::integer) m
 ORDER BY q.ord, m.seq_id;

@@ -190,12 +190,12 @@ func (q *Queries) MessageGetLocked(ctx context.Context, db DBTX, arg MessageGetL
 }
 
 const MessageListRanges = `-- name: MessageListRanges :many
-SELECT q.ord::integer AS ord, m.session_id, m.seq_id, m.msg_id, m.user_id, m.device_id, m.type, m.content, m.is_delete,
-    m.created_at
+SELECT q.ord::integer AS ord, m.seq_id, m.msg_id, m.user_id, m.device_id, m.type, m.content, m.created_at
 FROM (SELECT generate_subscripts($1::uuid[], 1) AS ord, unnest($1::uuid[]) AS session_id,
         unnest($2::bigint[]) AS from_seq, unnest($3::bigint[]) AS to_seq) q
 CROSS JOIN LATERAL (
-    SELECT session_id, seq_id, msg_id, user_id, device_id, type, content, digest, countable_no, is_delete, recall_seq, created_at FROM msg g WHERE g.session_id = q.session_id AND g.seq_id > q.from_seq AND g.seq_id <= q.to_seq
+    SELECT g.seq_id, g.msg_id, g.user_id, g.device_id, g.type, g.content, g.created_at
+    FROM msg g WHERE g.session_id = q.session_id AND g.seq_id > q.from_seq AND g.seq_id <= q.to_seq
     ORDER BY g.seq_id LIMIT $4::integer) m
 ORDER BY q.ord, m.seq_id
 `
@@ -209,18 +209,17 @@ type MessageListRangesParams struct {
 
 type MessageListRangesRow struct {
 	Ord       int32
-	SessionID uuid.UUID
 	SeqID     int64
 	MsgID     uuid.UUID
 	UserID    string
 	DeviceID  string
 	Type      int16
 	Content   []byte
-	IsDelete  bool
 	CreatedAt time.Time
 }
 
-// Entries of several ranges (session, from, to], ascending by seq within each, at most max_entries of each range.
+// Entries of several ranges (session, from, to], one range (ord, from 1) after the other, ascending by seq within each, at
+// most max_entries of each range. Those without content are recalled.
 func (q *Queries) MessageListRanges(ctx context.Context, db DBTX, arg MessageListRangesParams) ([]MessageListRangesRow, error) {
 	rows, err := db.Query(ctx, MessageListRanges,
 		arg.SessionIds,
@@ -237,14 +236,12 @@ func (q *Queries) MessageListRanges(ctx context.Context, db DBTX, arg MessageLis
 		var i MessageListRangesRow
 		if err := rows.Scan(
 			&i.Ord,
-			&i.SessionID,
 			&i.SeqID,
 			&i.MsgID,
 			&i.UserID,
 			&i.DeviceID,
 			&i.Type,
 			&i.Content,
-			&i.IsDelete,
 			&i.CreatedAt,
 		); err != nil {
 			return nil, err

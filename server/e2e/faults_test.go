@@ -364,10 +364,10 @@ func redisHolds(t *testing.T, url, session, text string) bool {
 	require.NoError(t, err)
 	c := redis.NewClient(o)
 	defer func() { _ = c.Close() }()
-	keys, err := c.Keys(t.Context(), "body:{"+session+"}*").Result()
+	keys, err := c.Keys(t.Context(), "offline:{"+session+"}*").Result()
 	require.NoError(t, err)
 	for _, k := range keys {
-		bodies, err := c.HVals(t.Context(), k).Result()
+		bodies, err := c.ZRange(t.Context(), k, 0, -1).Result()
 		require.NoError(t, err)
 		for _, b := range bodies {
 			if strings.Contains(b, text) {

@@ -49,6 +49,7 @@ func TestCacheThatFailsIsLeftAlone(t *testing.T) {
 // A Redis that answers probes and fails at once again, as one does that is nearly full, is probed less often.
 func TestCacheThatFailsAgainIsProbedLater(t *testing.T) {
 	w := newWorld(&fakeCache{})
+	w.keeper.GatherFor = 0 // it would set a timer too, to be taken for the probe's
 	w.run(t)
 	eventually(t, func() bool { return w.cache.pings.Load() == 1 }, "no first probe")
 	fail := func() {

@@ -286,15 +286,14 @@ func (r *Reader) askCache(ctx context.Context, ranges []message.Range) ([]Cached
 
 var errClosed = errors.New("the cache is not asked")
 
+// encode encodes rows, and takes bodies out of them that cannot be shown.
 func encode(rows []message.Entry) []*wire.Entry {
-	out := make([]*wire.Entry, len(rows))
-	for n, e := range rows {
-		if !wire.ValidBody(e.Body) {
+	for n := range rows {
+		if e := &rows[n]; !wire.ValidBody(e.Body) {
 			e.Body = nil
 		}
-		out[n] = wire.Encode(e)
 	}
-	return out
+	return wire.EncodeAll(rows)
 }
 
 // Complete reports whether entries are exactly those of the range.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,6 +23,11 @@ import (
 const (
 	// leaseFor is how long a reader may take to repair what it found missing: longer than a reading takes.
 	leaseFor = 30 * time.Second
+	// A chunk holds this many entries or bytes at most, or one entry: who reads some of them reads all of them.
+	maxChunk      = 64
+	maxChunkBytes = 32 << 10
+	// readAtMost is of how many entries a range is read; more is not asked for.
+	readAtMost = 4000
 	// appendAtOnce is how many entries one pipeline appends. Redis does a pipeline in one go, some 10 ms of its time for as
 	// many, and nobody can read meanwhile.
 	appendAtOnce = 1024
@@ -29,18 +35,21 @@ const (
 	scanAtOnce = 1000
 )
 
-// keyKinds are what a session's keys begin with: its message ids by seq, their entries, its lease.
-var keyKinds = []string{"offline:", "body:", "lease:"}
+// keyKinds are what a session's keys begin with: its entries, its lease.
+var keyKinds = []string{"offline:", "lease:"}
 
-// OfflineCache is the Redis tier of reading back: per session a sorted set of message ids by seq and a hash of their
-// encoded entries, in one slot of a cluster, with a lease for those who repair it. Redis is never trusted: whoever reads
-// holds the result against the log's arithmetic, and what a former life of the server left is not looked at.
+// OfflineCache is the Redis tier of reading back: per session a sorted set of chunks of its log (wire.Chunk) by their last
+// seq, with a lease for those who repair it, in one slot of a cluster. What is appended together is one chunk, so a page comes
+// as few long strings, which are what streams are sent. Chunks may overlap, where a page that was repaired ended within one.
+// Redis is never trusted: whoever reads holds the result against the log's arithmetic, and what a former life of the server
+// left is not looked at.
 type OfflineCache struct {
 	client redis.UniversalClient
 	epoch  func() string
 	length int
 	ttl    time.Duration
 	clock  serverClock
+	script atomic.Bool // ranges are read by rangeScript only
 }
 
 // NewOfflineCache returns the tier: at most length entries of each session, kept for ttl after the last one. epoch tells
@@ -118,26 +127,44 @@ func (c *OfflineCache) batchKeys(b offline.Batch) []string {
 	return keysIn(cmp.Or(b.Life, c.epoch()), b.Entries[0].SessionID)
 }
 
+// atOnce is of how many of n sessions one call of a script may be: of all, but where they are on several servers.
+func (c *OfflineCache) atOnce(n int) int {
+	if _, cluster := c.client.(*Cluster); cluster {
+		return 1
+	}
+	return max(n, 1)
+}
+
 // appendCall is what one run of appendScript takes.
 func (c *OfflineCache) appendCall(batches []offline.Batch, until int64) (keys []string, args []any) {
 	n := 3
 	for _, b := range batches {
-		n += 4 + 4*len(b.Entries)
+		n += 4 + 2*(1+len(b.Entries)/maxChunk)
 	}
-	keys, args = make([]string, 0, 3*len(batches)), append(make([]any, 0, n), c.length, c.ttl.Milliseconds(), until)
+	keys, args = make([]string, 0, len(keyKinds)*len(batches)), append(make([]any, 0, n), c.length, c.ttl.Milliseconds(), until)
 	for _, b := range batches {
 		keys = append(keys, c.batchKeys(b)...)
-		args = append(args, b.Lease, b.Entries[0].Seq, b.Entries[len(b.Entries)-1].Seq, len(b.Entries))
-		bodies := len(args) + 2*len(b.Entries)
-		args = args[:bodies+2*len(b.Entries)]
-		for i, e := range b.Entries {
-			var id any = e.MessageID.String() // the same one twice
-			seq, body := args[bodies-2*len(b.Entries)+2*i:], args[bodies+2*i:]
-			seq[0], seq[1] = e.Seq, id
-			body[0], body[1] = id, e.Encoded()
+		args = append(args, b.Lease, b.Entries[0].Seq, b.Entries[len(b.Entries)-1].Seq, 0)
+		count := len(args) - 1
+		for rest := b.Entries; len(rest) > 0; {
+			n := chunkOf(rest)
+			args = append(args, rest[n-1].Seq, wire.Chunk(rest[:n]))
+			rest = rest[n:]
 		}
+		args[count] = (len(args) - count - 1) / 2
 	}
 	return keys, args
+}
+
+// chunkOf is how many of the entries make the next chunk.
+func chunkOf(entries []*wire.Entry) int {
+	size := entries[0].Size()
+	for n := 1; n < min(len(entries), maxChunk); n++ {
+		if size += entries[n].Size(); size > maxChunkBytes {
+			return n
+		}
+	}
+	return min(len(entries), maxChunk)
 }
 
 // until is when what is sent now is too late, in the server's time.
@@ -263,41 +290,58 @@ func (c *OfflineCache) unlink(ctx context.Context, master *redis.Client, keys []
 // Read implements offline.Cache.
 func (c *OfflineCache) Read(ctx context.Context, ranges []message.Range) ([]offline.Cached, error) {
 	out := make([]offline.Cached, len(ranges))
-	token := uuid.NewString()
-	err := runScript(ctx, c.client, breaker.Reads, rangeScript, len(ranges), func(i int) ([]string, []any) {
-		return c.keys(ranges[i].SessionID), []any{ranges[i].From, ranges[i].To, token, leaseFor.Milliseconds()}
-	}, func(i int, reply any) error {
-		items, ok := reply.([]any)
-		if !ok || len(items) == 0 {
-			return fmt.Errorf("redis gave %T for a range", reply)
+	var ask []int
+	for i, r := range ranges {
+		if n := r.To - r.From; n > 0 && n <= readAtMost {
+			ask = append(ask, i)
 		}
-		out[i].Lease, _ = items[0].(string)
-		out[i].Entries, out[i].Broken = decoded(ranges[i], items[1:])
-		return nil
-	})
-	if part := (*breaker.PartError)(nil); errors.As(err, &part) {
-		for _, i := range part.Failed {
-			out[i] = offline.Cached{}
-		}
-		err = nil
 	}
-	return out, err
+	if len(ask) == 0 {
+		return out, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout) // for both trips
+	defer cancel()
+	chunks, err := c.chunks(ctx, ranges, ask)
+	part := (*breaker.PartError)(nil)
+	if err != nil && !errors.As(err, &part) {
+		return out, err
+	}
+	var missing []int
+	for n, i := range ask {
+		if out[i].Entries, out[i].Broken = joined(ranges[i], chunks[n]); out[i].Entries == nil {
+			missing = append(missing, i)
+		}
+	}
+	// A server that did not answer has used up the time of both trips, and the others would be blamed for it: what they miss is
+	// repaired another time.
+	if len(missing) == 0 || part != nil {
+		return out, nil
+	}
+	if err := c.leases(ctx, ranges, missing, out); err != nil && !errors.As(err, &part) {
+		return out, err
+	}
+	return out, nil
 }
 
-// decoded returns the entries of a range, or that they are not what they should be.
-func decoded(want message.Range, items []any) (entries []*wire.Entry, broken bool) {
-	for n, item := range items {
-		raw, ok := item.(string)
-		if !ok {
-			return nil, true
+// leases gets leases for what is missing.
+func (c *OfflineCache) leases(ctx context.Context, ranges []message.Range, missing []int, out []offline.Cached) error {
+	token := uuid.NewString()
+	calls := slices.Collect(slices.Chunk(missing, c.atOnce(len(missing))))
+	return runScript(ctx, c.client, breaker.Reads, leaseScript, len(calls), func(n int) (keys []string, args []any) {
+		for _, i := range calls[n] {
+			keys = append(keys, c.keys(ranges[i].SessionID)[1])
 		}
-		e, err := wire.Decode(raw)
-		if err != nil || e.SessionID != want.SessionID || e.Seq != want.From+1+int64(n) {
-			return nil, true
+		return keys, []any{token, leaseFor.Milliseconds()}
+	}, func(n int, reply any) error {
+		items, ok := reply.([]any)
+		if !ok || len(items) != len(calls[n]) {
+			return fmt.Errorf("redis gave %T for leases", reply)
 		}
-		entries = append(entries, e)
-	}
-	return entries, false
+		for k, i := range calls[n] {
+			out[i].Lease, _ = items[k].(string)
+		}
+		return nil
+	})
 }
 
 // Ping implements offline.Cache. It writes, so that a Redis that only reads, or is full, does not count.

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/parley-im/parley/server/dev/testenv"
 	"github.com/parley-im/parley/server/message"
@@ -44,6 +45,12 @@ func (a *appending) next(id uuid.UUID, n int) (b offline.Batch) {
 func (a *appending) add(t *testing.T, batches ...offline.Batch) {
 	t.Helper()
 	require.Eventually(t, func() bool { return a.cache.Append(t.Context(), batches) == nil }, 30*time.Second, 10*time.Millisecond)
+}
+
+// drop forgets a session, again where Redis is slow.
+func (a *appending) drop(t *testing.T, id uuid.UUID) {
+	t.Helper()
+	require.Eventually(t, func() bool { return a.cache.Drop(t.Context(), []uuid.UUID{id}) == nil }, 30*time.Second, 10*time.Millisecond)
 }
 
 func (a *appending) requireHeld(t *testing.T, id uuid.UUID, from, to int64) {
@@ -82,11 +89,13 @@ func TestAppendOfManySessions(t *testing.T) {
 			for id, n := range ids {
 				a.requireHeld(t, id, 0, n)
 				a.add(t, a.next(id, 700))
-				first := max(0, n+700-3000) // the others were trimmed
+				first := max(0, n+700-3000)
 				a.requireHeld(t, id, first, n+700)
-				count, err := a.client.ZCard(t.Context(), "offline:{"+id.String()+"}:e").Result()
-				require.NoError(t, err)
-				require.Equal(t, n+700-first, count)
+				if first > 0 { // the others were trimmed, but for those in one chunk with what is kept
+					gone, err := a.cache.Read(t.Context(), []message.Range{{SessionID: id, From: first - 64, To: first + 1}})
+					require.NoError(t, err)
+					require.Empty(t, gone[0].Entries)
+				}
 			}
 		})
 	}
@@ -104,4 +113,72 @@ func TestAppendBesideABrokenSession(t *testing.T) {
 	}, 30*time.Second, 10*time.Millisecond)
 	a.requireHeld(t, before, 0, 3)
 	a.requireHeld(t, after, 0, 3)
+}
+
+// Whatever was appended and repaired in which pieces, what is there is given whole, and nothing else.
+func TestChunksThatOverlap(t *testing.T) {
+	a := newAppending(t, testenv.OwnRedis(t, nil).URL())
+	rapid.Check(t, func(rt *rapid.T) {
+		id := uuid.New()
+		all := a.next(id, 150).Entries
+		there := make([]bool, len(all))
+		read := func(from, to int) offline.Cached {
+			var got []offline.Cached
+			require.Eventually(t, func() (ok bool) {
+				var err error
+				got, err = a.cache.Read(t.Context(), []message.Range{{SessionID: id, From: int64(from), To: int64(to)}})
+				return err == nil
+			}, 30*time.Second, 10*time.Millisecond)
+			require.False(t, got[0].Broken)
+			return got[0]
+		}
+		for range rapid.IntRange(1, 8).Draw(rt, "steps") {
+			from := rapid.IntRange(0, len(all)-1).Draw(rt, "from")
+			to := rapid.IntRange(from+1, len(all)).Draw(rt, "to")
+			got := read(from, to)
+			if got.Lease == "" {
+				require.Len(t, got.Entries, to-from)
+				for i, e := range got.Entries {
+					require.Equal(t, all[from+i].Encoded(), e.Encoded())
+				}
+				require.NotContains(t, there[from:to], false)
+				continue
+			}
+			require.Empty(t, got.Entries)
+			a.add(t, offline.Batch{Lease: got.Lease, Entries: all[from:to]})
+			for i := from; i < to; i++ {
+				there[i] = true
+			}
+			require.Len(t, read(from, to).Entries, to-from, "a repair was not enough")
+		}
+		a.drop(t, id)
+	})
+}
+
+// A session is as long as it may be, also after a repair of what is older; and entries of any size are appended.
+func TestChunksAreTrimmedAndBounded(t *testing.T) {
+	a := newAppending(t, testenv.OwnRedis(t, nil).URL())
+	id := uuid.New()
+	old, big := a.next(id, 500), offline.Batch{}
+	for range 40 {
+		big.Entries = append(big.Entries, wire.Encode(a.log.commit(id, words(strings.Repeat("x", 10_000)), message.TypeText)))
+	}
+	a.add(t, big)
+	a.requireHeld(t, id, 500, 540)
+	key := "offline:{" + id.String() + "}:e"
+	members, err := a.client.ZRange(t.Context(), key, 0, -1).Result()
+	require.NoError(t, err)
+	for _, m := range members {
+		require.Less(t, len(m), 34_000)
+	}
+	a.add(t, a.next(id, 2900))
+	got, err := a.cache.Read(t.Context(), []message.Range{{SessionID: id, From: 0, To: 500}})
+	require.NoError(t, err)
+	require.NotEmpty(t, got[0].Lease)
+	old.Lease = got[0].Lease
+	a.add(t, old)
+	a.requireHeld(t, id, 500, 3440)
+	got, err = a.cache.Read(t.Context(), []message.Range{{SessionID: id, From: 300, To: 500}})
+	require.NoError(t, err)
+	require.Empty(t, got[0].Entries, "what is older than the length allows was kept")
 }

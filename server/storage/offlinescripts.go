@@ -2,93 +2,97 @@ package storage
 
 import "github.com/redis/go-redis/v9"
 
-// The scripts of OfflineCache. KEYS of all: set, hash, lease; the one that appends takes those of many sessions.
+// The scripts of OfflineCache.
 //
 // Each begins by asking which life this is of the server's data: the replication id is another after a restart and after
-// a replica's promotion. What a former life left, from a snapshot on disk or on a replica that was behind, may be older
-// than a recall, so the hash carries the life that it was made in, under the field '!', and one of another life counts as
-// nothing. A server that does not tell its life (the stand-in) never has another.
+// a replica's promotion; 16 of its 40 digits tell lives apart well enough. What a former life left, from a snapshot on disk or on a replica that was behind, may be older
+// than a recall, so each chunk and each lease begins with the life that it was made in and a colon, and one of another life
+// counts as nothing. A server that does not tell its life (the stand-in) never has another.
 const redisLife = `
 local life = ''
 local info = redis.pcall('INFO', 'replication')
-if type(info) == 'string' then life = string.match(info, 'master_replid:(%x+)') or '' end
+if type(info) == 'string' then life = string.sub(string.match(info, 'master_replid:(%x+)') or '', 1, 16) end
 `
 
-// appendScript adds entries to sessions and trims them. ARGV: length, ttl in ms, until when in ms of the server's clock, then
-// for each session its lease or ” for any, lowest and highest seq, how many entries, seq and id of each, and once more id
-// and body of each. It returns the server's time in ms.
+// appendScript adds chunks to sessions and trims them. KEYS: set and lease of each session. ARGV: length, ttl in ms, until
+// when in ms of the server's clock, then for each session its lease or ” for any, lowest and highest seq, how many chunks,
+// last seq and bytes of each. It returns the server's time in ms.
 //
 // It does nothing when it comes too late: the caller has given it up, and what was recalled meanwhile is forgotten. And it
 // does nothing to a session whose lease was given and is void: what the caller read may have been recalled since. A session
 // that cannot be written, such as one whose keys hold something else, keeps no other from being written; the script then
 // fails in the end.
 //
-// Each command that a script calls costs Redis more than an entry does, so there are as few as can be: the entries of a
-// session go in by one ZADD and one HSET. unpack takes some thousand values at most, hence the parts.
+// Seqs have no holes, so a session is trimmed by them. What is repaired may be older than what is there: the newest tells
+// what is too old. unpack takes some thousand values at most, hence the parts.
 var appendScript = redis.NewScript(redisLife + `
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 if now > tonumber(ARGV[3]) then return now end
 local length, ttl = tonumber(ARGV[1]), ARGV[2]
-local function append(set, hash, lease, at)
-  local given, n = ARGV[at], tonumber(ARGV[at + 3])
+life = life .. ':'
+local function append(set, lease, at)
+  local given, top, n = ARGV[at], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
   if given ~= '' then
-    if redis.call('GET', lease) ~= given or string.sub(given, 1, #life + 1) ~= life .. ':' then return end
+    if redis.call('GET', lease) ~= given or string.sub(given, 1, #life) ~= life then return end
     redis.call('ZREMRANGEBYSCORE', set, ARGV[at + 1], ARGV[at + 2])
   end
-  local there = redis.call('ZCARD', set)
-  if there == 0 or redis.call('HGET', hash, '!') ~= life then
-    there = 0
-    redis.call('DEL', set, hash)
-    redis.call('HSET', hash, '!', life)
-  end
-  local seqs, bodies = at + 4, at + 4 + 2 * n
-  for i = 0, 2 * n - 1, 2000 do
-    local last = math.min(i + 1999, 2 * n - 1)
-    there = there + redis.call('ZADD', set, unpack(ARGV, seqs + i, seqs + last))
-    redis.call('HSET', hash, unpack(ARGV, bodies + i, bodies + last))
-  end
-  if there > length then
-    local old = redis.call('ZRANGE', set, 0, there - length - 1)
-    for i = 1, #old, 1000 do
-      redis.call('HDEL', hash, unpack(old, i, math.min(i + 999, #old)))
+  at = at + 4
+  for i = at, at + 2 * n - 1, 1000 do
+    local some = {}
+    for j = i, math.min(i + 998, at + 2 * n - 2), 2 do
+      some[#some + 1] = ARGV[j]
+      some[#some + 1] = life .. ARGV[j + 1]
     end
-    redis.call('ZREMRANGEBYRANK', set, 0, there - length - 1)
+    redis.call('ZADD', set, unpack(some))
   end
+  if given ~= '' then
+    top = tonumber(redis.call('ZRANGE', set, -1, -1, 'WITHSCORES')[2])
+  end
+  if top > length then redis.call('ZREMRANGEBYSCORE', set, '-inf', top - length) end
   redis.call('PEXPIRE', set, ttl)
-  redis.call('PEXPIRE', hash, ttl)
 end
 local at, failed = 4, nil
-for k = 1, #KEYS, 3 do
-  local ok, err = pcall(append, KEYS[k], KEYS[k + 1], KEYS[k + 2], at)
+for k = 1, #KEYS, 2 do
+  local ok, err = pcall(append, KEYS[k], KEYS[k + 1], at)
   if not ok then failed = err end
-  at = at + 4 + 4 * tonumber(ARGV[at + 3])
+  at = at + 4 + 2 * tonumber(ARGV[at + 3])
 end
 if failed then return redis.error_reply(type(failed) == 'table' and failed.err or tostring(failed)) end
 return now
 `)
 
-// rangeScript reads the entries with seq in (from, to]. ARGV: from, to, a new lease's token, its ttl in ms. It returns ”
-// and the bodies in order if there are exactly to-from of them; else only a lease, for the append that repairs, or ” where
-// none can be given.
+// rangeScript reads the chunks that may hold entries with seq in (from, to], of many sessions. KEYS: sets. ARGV: from and to
+// of each. It returns the life with its colon, and for each session its chunks, ascending by last seq: those that end within
+// the range, and the first that ends behind it. A key that holds something else gives one empty chunk.
 var rangeScript = redis.NewScript(redisLife + `
-local want = tonumber(ARGV[2]) - tonumber(ARGV[1])
-if want > 0 and want <= 4000 and redis.call('HGET', KEYS[2], '!') == life then
-  local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], ARGV[2], 'LIMIT', 0, want + 1)
-  if #ids == want then
-    local out = redis.call('HMGET', KEYS[2], unpack(ids))
-    local whole = true
-    for i = 1, #ids do whole = whole and out[i] end
-    if whole then
-      table.insert(out, 1, '')
-      return out
-    end
+local out = {life .. ':'}
+for k = 1, #KEYS do
+  local got = redis.pcall('ZRANGEBYSCORE', KEYS[k], '(' .. ARGV[2 * k - 1], '(' .. ARGV[2 * k])
+  if got.err then
+    if not string.find(got.err, 'WRONGTYPE') then return got end
+    got = {''}
+  else
+    got[#got + 1] = redis.call('ZRANGEBYSCORE', KEYS[k], ARGV[2 * k], '+inf', 'LIMIT', 0, 1)[1]
   end
+  out[k + 1] = got
 end
-local lease = redis.call('GET', KEYS[3])
-if lease and string.sub(lease, 1, #life + 1) == life .. ':' then return {lease} end
-lease = life .. ':' .. ARGV[3]
-local set = redis.pcall('SET', KEYS[3], lease, 'PX', ARGV[4])
-if type(set) == 'table' and set.err then return {''} end
-return {lease}
+return out
+`)
+
+// leaseScript gives leases for the appends that repair. KEYS: leases. ARGV: a new lease's token, its ttl in ms. It returns
+// of each session the lease that it has or is given, or ” where none can be given.
+var leaseScript = redis.NewScript(redisLife + `
+local out = {}
+life = life .. ':'
+for k = 1, #KEYS do
+  local lease = redis.call('GET', KEYS[k])
+  if not lease or string.sub(lease, 1, #life) ~= life then
+    lease = life .. ARGV[1]
+    local set = redis.pcall('SET', KEYS[k], lease, 'PX', ARGV[2])
+    if type(set) == 'table' and set.err then lease = '' end
+  end
+  out[k] = lease
+end
+return out
 `)

@@ -55,7 +55,7 @@ func (s *shelf) read(from, to int64) (int, string) {
 func (s *shelf) drop() error { return s.cache.Drop(context.Background(), []uuid.UUID{s.id}) }
 
 func (s *shelf) held() (n int64) {
-	for _, k := range []string{"offline:", "body:", "lease:"} {
+	for _, k := range []string{"offline:", "lease:"} {
 		one, err := s.client.Exists(context.Background(), k+"{"+s.id.String()+"}:e").Result()
 		require.NoError(s.t, err)
 		n += one
@@ -143,30 +143,96 @@ func TestManyBatchesAreAppendedInParts(t *testing.T) {
 	}
 }
 
-// A repair heals what others put into the set.
+// What others put into the set is passed over, and gone with the next repair.
 func TestRepairHealsForeignMembers(t *testing.T) {
 	url, _ := testenv.Redis(t)
 	s := newShelf(t, url, 10)
-	require.NoError(t, s.append("", 0, 10))
-	require.NoError(t, s.client.ZAdd(t.Context(), "offline:{"+s.id.String()+"}:e", redis.Z{Score: 5, Member: "x"}).Err())
+	key := "offline:{" + s.id.String() + "}:e"
+	require.NoError(t, s.append("", 0, 5))
+	require.NoError(t, s.client.ZAdd(t.Context(), key, redis.Z{Score: 4, Member: "x"}, redis.Z{Score: 10, Member: "y"}).Err())
+	n, _ := s.read(0, 5)
+	require.Equal(t, 5, n)
 	n, lease := s.read(0, 10)
 	require.Zero(t, n)
 	require.NoError(t, s.append(lease, 0, 10))
 	n, _ = s.read(0, 10)
 	require.Equal(t, 10, n)
+	there, err := s.client.ZCard(t.Context(), key).Result()
+	require.NoError(t, err)
+	require.EqualValues(t, 1, there)
 	require.NoError(t, s.drop())
 }
 
-// What is left of a session that was evicted in part does not pile up: no body without its place in the set.
-func TestEvictedSetTakesItsBodiesAlong(t *testing.T) {
+// A chunk that is not as it was written is reported: the session is to be forgotten.
+func TestDamagedChunkIsBroken(t *testing.T) {
+	url, _ := testenv.Redis(t)
+	s := newShelf(t, url, 10)
+	key := "offline:{" + s.id.String() + "}:e"
+	require.NoError(t, s.append("", 0, 10))
+	chunks, err := s.client.ZRange(t.Context(), key, 0, -1).Result()
+	require.NoError(t, err)
+	damaged := []byte(chunks[0])
+	damaged[len(damaged)-1] ^= 1
+	require.NoError(t, s.client.ZRem(t.Context(), key, chunks[0]).Err())
+	require.NoError(t, s.client.ZAdd(t.Context(), key, redis.Z{Score: 10, Member: damaged}).Err())
+	broken := func() bool {
+		got, err := s.cache.Read(t.Context(), []message.Range{{SessionID: s.id, From: 0, To: 10}})
+		require.NoError(t, err)
+		require.Empty(t, got[0].Entries)
+		return got[0].Broken
+	}
+	require.True(t, broken())
+	require.NoError(t, s.drop())
+	require.False(t, broken())
+	require.NoError(t, s.client.Set(t.Context(), key, "no set", 0).Err())
+	require.True(t, broken())
+	require.NoError(t, s.drop())
+}
+
+// A server that refuses the transaction, or a part of it, is read by a script.
+func TestReadsWithoutTransactions(t *testing.T) {
+	for _, refused := range []string{"-multi", "-exec", "-info", "-zrangebyscore"} {
+		t.Run(refused, func(t *testing.T) {
+			own := testenv.OwnRedis(t, nil)
+			s := newShelf(t, own.URL(), 10)
+			require.NoError(t, s.append("", 0, 5))
+			require.NoError(t, s.client.Do(t.Context(), "ACL", "SETUSER", "default", refused).Err())
+			got, err := s.cache.Read(t.Context(), []message.Range{{SessionID: s.id, From: 0, To: 5}})
+			if refused == "-zrangebyscore" { // scripts need it too
+				require.Error(t, err)
+				return
+			}
+			require.NoError(t, err)
+			if refused == "-info" { // another life, as far as can be told
+				require.Empty(t, got[0].Entries)
+				require.NoError(t, s.append(got[0].Lease, 0, 5))
+			}
+			for range 2 {
+				n, _ := s.read(0, 5)
+				require.Equal(t, 5, n)
+			}
+			_, lease := s.read(0, 10)
+			require.NoError(t, s.append(lease, 0, 10))
+			n, _ := s.read(3, 8)
+			require.Equal(t, 5, n)
+		})
+	}
+}
+
+// What was evicted is missing until it is repaired, whatever was appended since.
+func TestEvictedSetIsMissed(t *testing.T) {
 	url, _ := testenv.Redis(t)
 	s := newShelf(t, url, 10)
 	require.NoError(t, s.append("", 0, 9))
 	require.NoError(t, s.client.Del(t.Context(), "offline:{"+s.id.String()+"}:e").Err())
 	require.NoError(t, s.append("", 9, 10))
-	n, err := s.client.HLen(t.Context(), "body:{"+s.id.String()+"}:e").Result()
-	require.NoError(t, err)
-	require.EqualValues(t, 2, n, "one body and the life that it was made in")
+	n, lease := s.read(0, 10)
+	require.Zero(t, n)
+	n, _ = s.read(9, 10)
+	require.Equal(t, 1, n)
+	require.NoError(t, s.append(lease, 0, 10))
+	n, _ = s.read(0, 10)
+	require.Equal(t, 10, n)
 	require.NoError(t, s.drop())
 }
 
@@ -199,7 +265,7 @@ func TestFormerLifeOfRedisIsNotBelieved(t *testing.T) {
 	require.NoError(t, own.Kill())
 	require.NoError(t, own.Restart(t.Context()))
 	require.Eventually(t, func() bool { return s.cache.Ping(context.Background()) == nil }, 10*time.Second, 10*time.Millisecond)
-	require.EqualValues(t, 3, s.held(), "the snapshot was not loaded: the test tests nothing")
+	require.EqualValues(t, 2, s.held(), "the snapshot was not loaded: the test tests nothing")
 	n, fresh := s.read(0, 9)
 	require.Zero(t, n, "a former life was believed")
 	require.NotEqual(t, lease, fresh)

@@ -160,7 +160,7 @@ func TestRedisSentinel(t *testing.T) {
 	ids := manySessions()
 	w.servesAgain(t, ids)
 	master, replica := testenv.RedisClient(t, g.Servers[0].Addr()), testenv.RedisClient(t, g.Servers[1].Addr())
-	key := "body:{" + ids[0].String() + "}:e1"
+	key := "offline:{" + ids[0].String() + "}:e1"
 	holds := func(c *redis.Client) bool { n, err := c.Exists(t.Context(), key).Result(); return err == nil && n == 1 }
 	require.Eventually(t, func() bool { return holds(replica) }, 10*time.Second, 10*time.Millisecond, "nothing was replicated")
 
@@ -186,7 +186,7 @@ func TestRedisSentinel(t *testing.T) {
 		w.check(t, id, head-2, head-1)
 	}
 	w.servesAgain(t, ids)
-	body, err := replica.HVals(t.Context(), key).Result()
+	body, err := replica.ZRange(t.Context(), key, 0, -1).Result()
 	require.NoError(t, err)
 	require.NotEmpty(t, body, "the promoted replica is not used")
 }

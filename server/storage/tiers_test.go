@@ -156,7 +156,7 @@ func damageAndRead(t *testing.T, w *tiers, seed uint64) {
 	for range steps {
 		id := ids[rnd.IntN(len(ids))]
 		head := int64(len(w.log.logs[id]))
-		set, hash := "offline:{"+id.String()+"}:e1", "body:{"+id.String()+"}:e1"
+		set := "offline:{" + id.String() + "}:e1"
 		ctx := context.Background()
 		switch rnd.IntN(14) {
 		case 0, 1, 2, 3, 4:
@@ -173,17 +173,29 @@ func damageAndRead(t *testing.T, w *tiers, seed uint64) {
 				}
 			}
 		case 6:
-			w.client.Del(ctx, []string{set, hash}[rnd.IntN(2)])
+			w.client.Del(ctx, set)
 		case 7: // front, middle or tail
 			at := []int64{0, head / 2, -1}[rnd.IntN(3)]
 			w.client.ZRemRangeByRank(ctx, set, at, at)
 		case 8:
-			if fields, err := w.client.HKeys(ctx, hash).Result(); err == nil && len(fields) > 0 {
-				f := fields[rnd.IntN(len(fields))]
-				if rnd.IntN(2) == 0 {
-					w.client.HDel(ctx, hash, f)
-				} else {
-					w.client.HSet(ctx, hash, f, "garbage")
+			if chunks, err := w.client.ZRangeWithScores(ctx, set, 0, -1).Result(); err == nil && len(chunks) > 0 {
+				c := chunks[rnd.IntN(len(chunks))]
+				chunk, _ := c.Member.(string)
+				switch rnd.IntN(4) {
+				case 0: // twice, at another place
+					c.Score = float64(rnd.Int64N(head) + 1)
+				case 1:
+					c.Member = chunk[:rnd.IntN(len(chunk))]
+				case 2:
+					b := []byte(chunk)
+					b[rnd.IntN(len(b))] ^= 1 << rnd.IntN(8)
+					c.Member = string(b)
+				default: // another session's
+					w.client.ZAdd(ctx, "offline:{"+ids[rnd.IntN(len(ids))].String()+"}:e1", c)
+				}
+				w.client.ZAdd(ctx, set, c)
+				if rnd.IntN(2) == 0 && c.Member != chunk {
+					w.client.ZRem(ctx, set, chunk)
 				}
 			}
 		case 9:

@@ -63,7 +63,7 @@ func (s *Webhooks) Entry(ctx context.Context, sessionID uuid.UUID, seq int64) (e
 	if err != nil || len(rows) == 0 {
 		return e, false, Fault(err)
 	}
-	return entry(rows[0]), true, nil
+	return entry(sessionID, rows[0]), true, nil
 }
 
 // Audience implements webhook.Deliveries.

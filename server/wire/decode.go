@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -34,21 +35,25 @@ func Decode[T string | []byte](raw T) (*Entry, error) {
 	if size < 0 {
 		return nil, errNoEntry
 	}
-	out := &Entry{}
-	var msg []byte
-	out.piece, msg = newPiece(size + checksumSize)
-	msg = append(msg, raw...)
-	sum := binary.BigEndian.Uint32(msg[size:])
-	if msg = msg[:size]; crc32.Checksum(msg, checksum) != sum || !parse(msg, &out.Entry) {
+	out := &Entry{piece: make([]byte, headRoom+size)}
+	msg := out.piece[headRoom:]
+	copy(msg, raw)
+	if crc32.Checksum(msg, checksum) != binary.BigEndian.Uint32([]byte(raw[size:])) || !new(parser).parse(msg, &out.Entry) {
 		return nil, errNoEntry
 	}
 	out.seal(msg)
 	return out, nil
 }
 
+// parser reads entries of which many have the same session and sender. The zero value knows none yet.
+type parser struct {
+	session        uuid.UUID
+	text           []byte // the session's, as it was written
+	sender, device string
+}
+
 // parse reads a message as appendMessage wrote it: what is not the body, in order, and the body.
-func parse(msg []byte, e *message.Entry) bool {
-	var err error
+func (p *parser) parse(msg []byte, e *message.Entry) bool {
 	for b := msg; len(b) > 0; {
 		num, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
@@ -76,22 +81,7 @@ func parse(msg []byte, e *message.Entry) bool {
 			continue
 		}
 		v, n := protowire.ConsumeBytes(b)
-		if n < 0 {
-			return false
-		}
-		switch num { //nolint:exhaustive // field numbers
-		case fieldSessionID:
-			e.SessionID, err = uuid.ParseBytes(v)
-		case fieldMessageID:
-			e.MessageID, err = uuid.ParseBytes(v)
-		case fieldSenderID:
-			e.SenderID = string(v)
-		case fieldSenderDevice:
-			e.SenderDevice = string(v)
-		case fieldCreatedAt:
-			e.CreatedAt, err = parseTime(v)
-		}
-		if err != nil {
+		if n < 0 || !p.field(num, v, e) {
 			return false
 		}
 		b = b[n:]
@@ -99,19 +89,77 @@ func parse(msg []byte, e *message.Entry) bool {
 	return e.Seq >= 1
 }
 
-func parseTime(b []byte) (time.Time, error) {
-	var at [3]int64 // by field: seconds and nanoseconds
+// field takes a field that is no number.
+func (p *parser) field(num protowire.Number, v []byte, e *message.Entry) bool {
+	ok := true
+	switch num { //nolint:exhaustive // field numbers
+	case fieldSessionID:
+		if p.text == nil || !bytes.Equal(p.text, v) {
+			if p.session, ok = parseID(v); !ok {
+				return false
+			}
+			p.text = v
+		}
+		e.SessionID = p.session
+	case fieldMessageID:
+		e.MessageID, ok = parseID(v)
+	case fieldSenderID:
+		e.SenderID = same(&p.sender, v)
+	case fieldSenderDevice:
+		e.SenderDevice = same(&p.device, v)
+	case fieldCreatedAt:
+		e.CreatedAt, ok = parseTime(v)
+	}
+	return ok
+}
+
+// same returns v as text, the last one again if it is the same.
+func same(last *string, v []byte) string {
+	if *last != string(v) {
+		*last = string(v)
+	}
+	return *last
+}
+
+// parseID reads an id as appendID wrote it.
+func parseID(v []byte) (id uuid.UUID, ok bool) {
+	if len(v) != 36 {
+		return id, false
+	}
+	for i, at := range [...]int{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34} {
+		hi, lo := hexDigits[v[at]], hexDigits[v[at+1]]
+		if hi|lo > 15 {
+			return uuid.Nil, false
+		}
+		id[i] = hi<<4 | lo
+	}
+	return id, v[8] == '-' && v[13] == '-' && v[18] == '-' && v[23] == '-'
+}
+
+// hexDigits are the values of hexadecimal digits in lower case, 255 for all else.
+var hexDigits = func() (of [256]byte) {
+	for i := range of {
+		of[i] = 255
+	}
+	for i, c := range []byte("0123456789abcdef") {
+		of[c] = byte(i)
+	}
+	return of
+}()
+
+func parseTime(b []byte) (at time.Time, ok bool) {
+	var of [3]int64 // by field: seconds and nanoseconds
 	for len(b) > 0 {
 		num, _, n := protowire.ConsumeTag(b)
 		if n < 0 || num > 2 {
-			return time.Time{}, errNoEntry
+			return at, false
 		}
 		v, m := protowire.ConsumeVarint(b[n:])
 		if m < 0 {
-			return time.Time{}, errNoEntry
+			return at, false
 		}
-		at[num] = int64(v) //nolint:gosec // two's complement is the encoding
+		of[num] = int64(v) //nolint:gosec // two's complement is the encoding
 		b = b[n+m:]
 	}
-	return time.Unix(at[1], at[2]).UTC(), nil
+	return time.Unix(of[1], of[2]).UTC(), true
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -35,13 +36,42 @@ type Entry struct {
 // Encode encodes an entry. The body must be valid (ValidBody): it becomes part of the bytes as it is.
 func Encode(e message.Entry) *Entry {
 	out := &Entry{Entry: e}
-	var msg []byte
-	out.piece, msg = newPiece(fixedFields + len(e.SenderID) + len(e.SenderDevice) + len(e.Body))
-	out.seal(appendMessage(msg, e))
-	if n := len(out.piece); len(e.Body) > 0 { // it ends the message: what came may go, one thing less to keep and to mark
-		out.Body = out.piece[n-len(e.Body) : n : n]
+	out.encode(make([]byte, roomFor(&e)))
+	return out
+}
+
+// EncodeAll encodes entries of which all bodies are valid, in memory that they share: they are let go together.
+func EncodeAll(entries []message.Entry) []*Entry {
+	out, all := make([]*Entry, len(entries)), make([]Entry, len(entries))
+	size := 0
+	for i := range entries {
+		size += roomFor(&entries[i])
+	}
+	room := make([]byte, size)
+	for i := range entries {
+		e := &all[i]
+		e.Entry = entries[i]
+		n := roomFor(&e.Entry)
+		e.encode(room[:n:n])
+		room = room[n:]
+		out[i] = e
 	}
 	return out
+}
+
+// roomFor is how much room encoding an entry takes at most.
+func roomFor(e *message.Entry) int {
+	return headRoom + fixedFields + len(e.SenderID) + len(e.SenderDevice) + len(e.Body)
+}
+
+// encode encodes into room, of which nothing is lost where it is too small.
+func (e *Entry) encode(room []byte) {
+	e.piece = room
+	body := len(e.Body)
+	e.seal(appendMessage(room[:headRoom], &e.Entry)[headRoom:])
+	if n := len(e.piece); body > 0 { // it ends the message: what came may go, one thing less to keep and to mark
+		e.Body = e.piece[n-body : n : n]
+	}
 }
 
 // headRoom is what stands before the message in a piece at most: two tags of one byte, two lengths of up to five.
@@ -50,13 +80,7 @@ const headRoom = 12
 // fixedFields is how much a message takes at most beside its texts and its body.
 const fixedFields = 38 + 11 + 38 + 3 + 3 + 12 + 2 + 24
 
-// newPiece returns room for a piece, and within it for a message of at most size bytes, to be given to seal.
-func newPiece(size int) (piece, msg []byte) {
-	piece = make([]byte, headRoom, headRoom+size)
-	return piece, piece[headRoom:]
-}
-
-// seal takes the message that was appended to what newPiece gave, and reads what the entry needs of its body.
+// seal takes the message that was appended to the room's first headRoom bytes, and reads what the entry needs of its body.
 func (e *Entry) seal(msg []byte) {
 	inner := protowire.SizeTag(fieldMessage) + protowire.SizeBytes(len(msg))
 	var room [headRoom]byte
@@ -71,6 +95,11 @@ func (e *Entry) seal(msg []byte) {
 	} else {
 		e.piece = append(append(make([]byte, 0, len(head)+len(msg)), head...), msg...)
 	}
+	e.look()
+}
+
+// look reads what the entry needs of its body.
+func (e *Entry) look() {
 	switch e.Type { //nolint:exhaustive // the others need nothing of their bodies
 	case message.TypeMemberChange:
 		e.Change = Message(e.Entry).GetContent().GetMemberChange()
@@ -154,6 +183,9 @@ func ValidBody(body []byte) bool {
 	if body == nil {
 		return true
 	}
+	if isText(body) {
+		return true
+	}
 	m := &parleyv1.Message{}
 	if proto.Unmarshal(body, m) != nil {
 		return false
@@ -161,6 +193,22 @@ func ValidBody(body []byte) bool {
 	m.Content, m.ReplyToSeq, m.Mentions = nil, 0, nil
 	m.ProtoReflect().SetUnknown(nil)
 	return proto.Size(m) == 0
+}
+
+// isText reports whether a body is a text and nothing else, as most are: a content, of that a text, of that its body.
+func isText(body []byte) bool {
+	for _, field := range [3]protowire.Number{fieldContent, 1, 1} {
+		num, typ, n := protowire.ConsumeTag(body)
+		if n < 0 || num != field || typ != protowire.BytesType {
+			return false
+		}
+		inner, m := protowire.ConsumeBytes(body[n:])
+		if n+m != len(body) { // m is negative where it is broken
+			return false
+		}
+		body = inner
+	}
+	return utf8.Valid(body)
 }
 
 // Field numbers of parley.v1.Message, in the order in which they are written; those of the body come last.
@@ -176,7 +224,7 @@ const (
 	fieldCreatedAt    = 9
 )
 
-func appendMessage(b []byte, e message.Entry) []byte {
+func appendMessage(b []byte, e *message.Entry) []byte {
 	b = appendID(b, fieldSessionID, e.SessionID)
 	b = appendVarint(b, fieldSeq, uint64(e.Seq)) //nolint:gosec // positive
 	b = appendID(b, fieldMessageID, e.MessageID)
