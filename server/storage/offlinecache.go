@@ -312,9 +312,9 @@ func (c *OfflineCache) Read(ctx context.Context, ranges []message.Range) ([]offl
 			missing = append(missing, i)
 		}
 	}
-	// A server that did not answer has used up the time of both trips, and the others would be blamed for it: what they miss is
-	// repaired another time.
-	if len(missing) == 0 || part != nil {
+	// A server that did not answer just now has used up the time of both trips, and the others would be blamed for it: what they
+	// miss is repaired another time.
+	if len(missing) == 0 || part != nil && part.Err != nil {
 		return out, nil
 	}
 	if err := c.leases(ctx, ranges, missing, out); err != nil && !errors.As(err, &part) {
