@@ -27,8 +27,8 @@ func TestAbuseCostsLittle(t *testing.T) {
 		units int           // the most over one connection; what the kernel's buffers hold is not seen by the server
 	}{
 		{gzipBombs, 2, 20 * time.Millisecond, true, 100},
-		{resets, 10, 100 * time.Millisecond, false, 400_000},
-		{floods, size(2, 5, 5), 50 * time.Millisecond, false, 20_000},
+		{resets, size(3, 5, 5), 100 * time.Millisecond, false, 400_000},
+		{floods, size(1, 3, 3), 50 * time.Millisecond, false, 20_000},
 		{slow, 1, 5 * time.Millisecond, false, 1},
 	} {
 		if testing.Short() && kind.name == slow.name {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/parley-im/parley/server/e2e/rig"
@@ -140,8 +139,8 @@ func TestHonestUsersUnderAbuse(t *testing.T) {
 			require.LessOrEqual(t, abused.memory, quiet.memory+64*(1<<20), a.name)
 			require.Less(t, abused.share()-quiet.share(), 0.5, "%s: processors' time of the server", a.name)
 		}
-		if soaking() {
-			assert.LessOrEqual(t, abused.p99(), 2*quiet.p99(), "%s: %v against %v", a.name, abused.p99s, quiet.p99s)
+		if soaking() && abused.p99() > 2*quiet.p99() {
+			t.Errorf("%s: the p99 is more than twice the quiet one: %v against %v", a.name, abused.p99s, quiet.p99s)
 		}
 	}
 	for _, d := range h.devices {
