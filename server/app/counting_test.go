@@ -141,7 +141,7 @@ func queryName(sql string) string {
 }
 
 // take returns the counts since the last call, without what the node asks by itself each second whoever comes, or when its job
-// queue starts or elects a leader.
+// queue starts or elects a leader, or a connection is opened.
 func (c *statements) take() map[string]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -149,7 +149,7 @@ func (c *statements) take() map[string]int {
 	c.n = map[string]int{}
 	maps.DeleteFunc(out, func(name string, _ int) bool {
 		return strings.HasPrefix(name, "Feed") || strings.HasPrefix(name, "CommitLog") || strings.HasPrefix(name, "WebhookReader") ||
-			strings.HasPrefix(name, "WebhookTrim") || strings.HasPrefix(name, "Leader") || strings.HasPrefix(name, `LISTEN "river`) ||
+			strings.HasPrefix(name, "WebhookTrim") || strings.HasPrefix(name, "Leader") || name == "show transaction_read_only" || strings.HasPrefix(name, `LISTEN "river`) ||
 			strings.HasPrefix(name, "-- ping") || name == ";"
 	})
 	return out
