@@ -94,7 +94,7 @@ func (s *heldSink) Finish() error {
 	}
 	control := http.NewResponseController(s.w)
 	if err := control.SetWriteDeadline(connDeadline(writeDeadline)); err != nil {
-		return err
+		return hungUp(err)
 	}
 	_, err := s.w.Write(s.rest)
 	s.rest = nil
@@ -102,9 +102,9 @@ func (s *heldSink) Finish() error {
 		err = control.Flush()
 	}
 	if err != nil {
-		return err
+		return hungUp(err)
 	}
-	return control.SetWriteDeadline(time.Time{})
+	return hungUp(control.SetWriteDeadline(time.Time{}))
 }
 
 // Context implements stream.Direct.

@@ -76,6 +76,9 @@ func (s *connectSink) Send(f *wire.Frame) error {
 		return hungUp(err)
 	}
 	if err := s.conn.Send(f); err != nil {
+		if connect.CodeOf(err) == connect.CodeUnknown { // what connect says of a write that failed
+			return hungUp(err)
+		}
 		return err
 	}
 	return hungUp(s.control.SetWriteDeadline(time.Time{}))

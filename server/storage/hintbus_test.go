@@ -38,7 +38,7 @@ func startHints(t *testing.T, url, epoch string) (*hints.Hints, *listener) {
 	require.NoError(t, err)
 	l := &listener{}
 	h := hints.New(hints.Config{Bus: storage.NewHintBus(client), Sink: l, Epoch: func() string { return epoch },
-		Clock: clockwork.NewRealClock(), Log: slog.New(slog.DiscardHandler), Urgent: func(bool) {}})
+		InLife: func(_ string, tell func()) bool { tell(); return true }, Clock: clockwork.NewRealClock(), Log: slog.New(slog.DiscardHandler), Urgent: func(bool) {}})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); h.Run(ctx) }()

@@ -246,7 +246,7 @@ func TestRedisClusterPromotesAReplica(t *testing.T) {
 	w.servesAgain(t, ids)
 	moved, _ := w.onServer(t, ids, 0)
 	master, replica := testenv.RedisClient(t, g.Servers[0].Addr()), testenv.RedisClient(t, behind.Addr())
-	key := "body:{" + moved[0].String() + "}:e1"
+	key := "offline:{" + moved[0].String() + "}:e1"
 	holds := func(c *redis.Client) bool {
 		keys, err := c.Do(t.Context(), "KEYS", key).StringSlice() // which a replica answers
 		return err == nil && len(keys) == 1

@@ -97,8 +97,7 @@ const (
 	ErrorReason_ERROR_REASON_SHUTTING_DOWN ErrorReason = 34
 	// RESOURCE_EXHAUSTED: the user is at the limit of devices. Revoke one.
 	ErrorReason_ERROR_REASON_TOO_MANY_DEVICES ErrorReason = 35
-	// RESOURCE_EXHAUSTED: the user is at the limit of sessions, so that they can be added to no group and begin no direct
-	// session. What there is goes on. Leave a group.
+	// RESOURCE_EXHAUSTED: the user is at the limit of sessions, groups and direct ones. Leave a group.
 	ErrorReason_ERROR_REASON_TOO_MANY_SESSIONS ErrorReason = 36
 	// INTERNAL: a fault of the server, logged there. Repeat later with back-off.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 37

@@ -299,8 +299,7 @@ export enum ErrorReason {
   TOO_MANY_DEVICES = 35,
 
   /**
-   * RESOURCE_EXHAUSTED: the user is at the limit of sessions, so that they can be added to no group and begin no direct
-   * session. What there is goes on. Leave a group.
+   * RESOURCE_EXHAUSTED: the user is at the limit of sessions, groups and direct ones. Leave a group.
    *
    * @generated from enum value: ERROR_REASON_TOO_MANY_SESSIONS = 36;
    */
