@@ -92,7 +92,7 @@ test-short: .tools/bin/withdb ## Run the short tests, without the race detector
 	@.tools/bin/withdb $(GO) test -short -timeout 2m $(ARGS) $(PKG)
 
 .PHONY: soak
-soak: .tools/bin/withdb ## Run the long forms of the fault tests, about half an hour: SOAK, SOAK_SCALE; the figures go to SOAK_REPORT
+soak: .tools/bin/withdb ## Run the long forms of the fault tests, about 40 minutes: SOAK, SOAK_SCALE; the figures go to SOAK_REPORT
 	@mkdir -p $(dir $(SOAK_REPORT))
 	@PARLEY_SOAK=1 PARLEY_SOAK_REPORT='$(SOAK_REPORT)' PARLEY_SOAK_SCALE='$(SOAK_SCALE)' PARLEY_SOAK_CHURN='$(SOAK_CHURN)' \
 	  .tools/bin/withdb $(GO) test -run '$(SOAK)' -timeout 60m -v -count 1 -p 1 $(ARGS) ./server/e2e/...
