@@ -105,7 +105,7 @@ func TestHijackedConnectionsCount(t *testing.T) {
 // Who was never let in may not keep a connection, over HTTP/1.1 and HTTP/2; who was may.
 func TestStrangersMayNotIdle(t *testing.T) {
 	conns := NewConns(0, 0, nil, nil)
-	conns.idle = 300 * time.Millisecond
+	conns.idle = time.Second
 	addr := guarded(t, (&fakes{send: sent}).config(t), conns)
 
 	silent := dial(t, addr)
