@@ -320,8 +320,9 @@ func (s *saboteur) hold() {
 				return err
 			}
 			for {
-				tag, err := tx.Exec(context.Background(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-					WHERE datname = current_database() AND pg_backend_pid() = ANY(pg_blocking_pids(pid))`)
+				// Not by pg_stat_activity, of which a transaction sees only those who were there when it looked first.
+				tag, err := tx.Exec(context.Background(), `SELECT pg_terminate_backend(pid) FROM pg_locks
+					WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))`)
 				if err != nil {
 					return err
 				}
