@@ -161,12 +161,18 @@ type trips struct {
 	n  tripCount
 }
 
-type tripCount struct{ commands, round, failed int }
+type tripCount struct {
+	commands, round, failed int
+	names                   []string // of the commands
+}
 
-func (c *trips) add(commands int, err error) {
+func (c *trips) add(err error, cmds ...redis.Cmder) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.n.commands += commands
+	c.n.commands += len(cmds)
+	for _, cmd := range cmds {
+		c.n.names = append(c.n.names, cmd.Name())
+	}
 	c.n.round++
 	if err != nil {
 		c.n.failed++
@@ -186,8 +192,11 @@ func (c *trips) DialHook(next redis.DialHook) redis.DialHook { return next }
 func (c *trips) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
-		if cmd.Name() != "set" && cmd.Name() != "ping" { // the keeper's own probe
-			c.add(1, err)
+		switch cmd.Name() {
+		case "hello", "client": // a new connection, of which there may be one at any time: idle ones are given back
+		case "set", "ping": // the keeper's own probe
+		default:
+			c.add(err, cmd)
 		}
 		return err
 	}
@@ -200,7 +209,7 @@ func (c *trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 		case "hello", "client": // a new connection
 		case "set", "spublish": // the node's own probes, every second or two
 		default:
-			c.add(len(cmds), err)
+			c.add(err, cmds...)
 		}
 		return err
 	}

@@ -100,9 +100,16 @@ func TestHotGroupComesOnline(t *testing.T) {
 	require.LessOrEqual(t, redis.commands, 12, "one reading, a transaction of five commands, and one lease and one repair, each first without and then with its script")
 	require.LessOrEqual(t, pg["MessageListRanges"], 1)
 	require.LessOrEqual(t, pg["StartList"], online)
-	w.settled()
-	require.Equal(t, online*unread, w.allBack(online))
-	require.Zero(t, w.redis.take().commands, "it is in the ring")
+	for try := 1; ; try++ {
+		w.settled()
+		require.Equal(t, online*unread, w.allBack(online))
+		redis := w.redis.take()
+		if redis.failed == 0 {
+			require.Empty(t, redis.names, "it is in the ring")
+			break
+		}
+		require.Less(t, try, 6, "Redis has not answered in time: %v", redis.names) // as on a machine that is that busy
+	}
 
 	ctx := context.Background()
 	keys, err := w.App.redis.Keys(ctx, "*").Result()
