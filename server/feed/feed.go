@@ -12,6 +12,7 @@ package feed
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -122,7 +123,8 @@ type Feed struct {
 	pace  chan time.Duration // room for one: the poller takes the latest
 
 	mu       sync.Mutex
-	handled  map[int64]struct{}
+	handled  map[int64]struct{} // rows that were told here, noted since the last poll began
+	older    map[int64]struct{} // the same of before, while that poll is under way; after one that failed, until the next
 	lastPoll time.Time
 
 	since    string // the poller's own, like what follows
@@ -220,9 +222,26 @@ func (f *Feed) SetUrgent(urgent bool) {
 func (f *Feed) Handled(commitLogID int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.handled) < maxHandled {
+	if len(f.handled)+len(f.older) < maxHandled {
 		f.handled[commitLogID] = struct{}{}
 	}
+}
+
+// begun notes that a poll begins: what is noted from now on is for the next one, too.
+func (f *Feed) begun() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	older := f.handled
+	maps.Copy(older, f.older)
+	f.older, f.handled = older, make(map[int64]struct{})
+}
+
+// done notes that a poll has succeeded and all that it found was told. Rows that were noted before it began have committed
+// before it began, so it has found them or an earlier one has, before they were noted: nobody will ask for them again.
+func (f *Feed) done() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.older = nil
 }
 
 // Age is the time since the last poll that succeeded.
@@ -247,6 +266,7 @@ func (f *Feed) poll(ctx context.Context) error {
 		since = ""
 	}
 	began := f.clock.Now()
+	f.begun()
 	b, err := f.store.Poll(pollCtx, since)
 	if err != nil {
 		return err
@@ -282,6 +302,7 @@ func (f *Feed) poll(ctx context.Context) error {
 			f.sink.StateChanged(ctx, user, c.StateSessions[i])
 		}
 	}
+	f.done()
 	if len(b.Relations) > 0 {
 		f.sink.RelationsChanged(ctx, b.Relations)
 	}
@@ -295,8 +316,10 @@ func (f *Feed) wasHandled(id int64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	_, ok := f.handled[id]
+	_, before := f.older[id]
 	delete(f.handled, id)
-	return ok
+	delete(f.older, id)
+	return ok || before
 }
 
 // trim deletes what was committed longer than Retention ago. It goes by snapshots, not by times in rows, since a row's

@@ -128,3 +128,51 @@ func TestFeed(t *testing.T) {
 	<-done
 	require.Empty(t, sink.events)
 }
+
+// What was told here is remembered until a poll that began later has succeeded, and no longer: a row that a poll found before it
+// was noted would stay for good, and the memory be full some day.
+func TestHandledRowsAreForgottenOnceNobodyCanAsk(t *testing.T) {
+	clock := clockwork.NewFakeClock()
+	s := &script{batches: make(chan feed.Batch, 1), fail: make(chan error, 1), since: make(chan string, 10), trims: make(chan string, 10)}
+	sink := told{make(chan string, 100)}
+	f := feed.New(s, sink, clock, slog.New(slog.DiscardHandler), nil)
+	s.batches <- feed.Batch{Snapshot: "s0", Epoch: "e1"}
+	_, err := f.Start(t.Context())
+	require.NoError(t, err)
+	<-s.since
+	<-sink.events // the recalls of before
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { f.Run(ctx); close(done) }()
+	poll := func(commits ...feed.Commit) {
+		s.batches <- feed.Batch{Snapshot: "s", Epoch: "e1", Commits: append(commits, feed.Commit{Sessions: []uuid.UUID{{9}}, Heads: []int64{1}})}
+		f.Wake()
+		<-s.since
+		if len(commits) > 0 {
+			require.Equal(t, "moved told twice", <-sink.events)
+		}
+		require.Equal(t, "advanced 1ns", <-sink.events, "nothing else is told")
+	}
+	commit := func(id int64) feed.Commit {
+		return feed.Commit{ID: id, StateUsers: []string{"told twice"}, StateSessions: []uuid.UUID{{3}}}
+	}
+	// Noted when they were polled already, more than are remembered at once.
+	for id := range int64(100_000) {
+		f.Handled(id)
+	}
+	poll()
+	poll() // the former one is wholly over
+	f.Handled(200_000)
+	poll(commit(200_000))
+
+	// A poll that failed found nothing.
+	f.Handled(200_001)
+	s.fail <- errors.New("away")
+	f.Wake()
+	<-s.since
+	f.Handled(200_002)
+	poll(commit(200_001), commit(200_002))
+	cancel()
+	<-done
+	require.Empty(t, sink.events)
+}
