@@ -69,6 +69,41 @@ func startPaced(t *testing.T, senders []*rig.Device, ids []string, pace time.Dur
 	return l
 }
 
+// mostOpen is how many sends of an open load may wait for their answers: enough for 300 a second with answers that take 1 s, and
+// few enough to be answered in time on a machine that is busy with anything.
+const mostOpen = 300
+
+// startOpen sends so many messages a second, each at its time and by a goroutine of its own, however long the answers to the
+// others take: by the senders in turn, each to its own session. What could not be sent at its time, since the machine was busy
+// or mostOpen sends wait, is sent as soon as it can be.
+func startOpen(t *testing.T, senders []*rig.Device, ids []string, rate int) *load {
+	l := &load{acked: map[string]map[int64]string{}, codes: map[connect.Code]int{}}
+	ctx, cancel := context.WithCancel(context.Background())
+	l.cancel = cancel
+	t.Cleanup(l.stop)
+	room := make(chan struct{}, mostOpen)
+	l.wg.Go(func() {
+		began := time.Now()
+		for n := 0; ; n++ {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Until(began.Add(time.Duration(n) * time.Second / time.Duration(rate)))):
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case room <- struct{}{}:
+			}
+			l.wg.Go(func() {
+				l.send(ctx, t, senders[n%len(senders)], rig.To(ids[n%len(ids)], fmt.Sprint(n)))
+				<-room
+			})
+		}
+	})
+	return l
+}
+
 // inTurn chooses, for each of so many workers, one of the senders that are its own, at random, and that sender's group.
 func inTurn(senders []*rig.Device, groups []string, workers int) func(int, *rand.Rand) (*rig.Device, string) {
 	return func(worker int, r *rand.Rand) (*rig.Device, string) {
