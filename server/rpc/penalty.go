@@ -136,10 +136,10 @@ func (c *countedConn) abused() {
 	if c.gone.Load() {
 		return
 	}
-	c.refused.Store(0) // the penalty is for it
-	_ = c.SetLinger(0) // what is still to be sent is not worth waiting for
+	c.conns.penalties.punish(c.network, realNow()) // before its client can know and come again
+	c.refused.Store(0)                             // the penalty is for it
+	_ = c.SetLinger(0)                             // what is still to be sent is not worth waiting for
 	_ = c.Close()
-	c.conns.penalties.punish(c.network, realNow())
 }
 
 // gaveUp notes that a client ended an HTTP/2 call itself, soon after it began. It reports so of ctx, too: then there is
