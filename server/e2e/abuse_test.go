@@ -115,7 +115,8 @@ func TestHonestUsersUnderAbuse(t *testing.T) {
 			// From an address that has done nothing yet: what was done before lets it in less.
 			abuser := startAbuser(t, order{Name: a.name, Addr: strings.TrimPrefix(s.URL, "http://"), Token: token, Net: 10 + kind, Host: round, Workers: workers})
 			come := func() bool {
-				if a.refused == "" {
+				// On a busy machine bombs may come no faster than their address may send, and nothing is to be refused.
+				if a.refused == "" || a.name == gzipBombs.name && !soaking() {
 					return abuser.seen().Units > 0
 				}
 				return s.MetricWith("parley_connections_refused_total", `limit="`+a.refused+`"`) > refused
@@ -137,7 +138,11 @@ func TestHonestUsersUnderAbuse(t *testing.T) {
 		require.LessOrEqual(t, abused.goroutines, quiet.goroutines+3*100+workers*1000, a.name)
 		if raceDetector == "off" {
 			require.LessOrEqual(t, abused.memory, quiet.memory+64*(1<<20), a.name)
-			require.Less(t, abused.share()-quiet.share(), 0.5, "%s: processors' time of the server", a.name)
+			most := 0.5 // a short form's second is the abuser's first, in which the address has all that it may have at once
+			if soaking() {
+				most = 0.25 // bombs took 0.35 when those who went on with them kept their connections
+			}
+			require.Less(t, abused.share()-quiet.share(), most, "%s: processors' time of the server", a.name)
 		}
 		if soaking() && abused.p99() > 2*quiet.p99() {
 			t.Errorf("%s: the p99 is more than twice the quiet one: %v against %v", a.name, abused.p99s, quiet.p99s)

@@ -34,7 +34,7 @@ type abuse struct {
 }
 
 var (
-	gzipBombs = abuse{"gzip bombs", "bombs", "", bombs}
+	gzipBombs = abuse{"gzip bombs", "bombs", "abuse", bombs}
 	resets    = abuse{"rapid reset", "calls", "abuse", rapidReset}
 	floods    = abuse{"CONTINUATION flood", "frames", "", continuationFlood}
 	slow      = abuse{"slow prefaces", "prefaces", "ip", slowPrefaces}
@@ -93,7 +93,6 @@ func bombs(ctx context.Context, from *net.Dialer, addr, token string) (seen tall
 		_, _ = io.Copy(io.Discard, res.Body)
 		_ = res.Body.Close()
 		seen.Units++
-		pause(ctx, betweenBombs)
 	}
 	seen.Kept = 1
 	return seen
@@ -257,12 +256,8 @@ func abuserMain(text string) {
 	all.Wait()
 }
 
-// betweenBombs is how long a connection waits between two bombs. Four connections send 24 MB and up to 400 bombs a second so,
-// twice the requests that their address may make: a flood that fills the link is not what this is about.
-const betweenBombs = 10 * time.Millisecond
-
-// betweenAbuses is how long an abuser rests between two connections that the server ended: it shares this machine's
-// processors, as it would not elsewhere.
+// betweenAbuses is how long an abuser rests between two connections: it shares this machine's processors, as it would not
+// elsewhere.
 const betweenAbuses = 10 * time.Millisecond
 
 func pause(ctx context.Context, d time.Duration) {

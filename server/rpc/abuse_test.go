@@ -95,7 +95,7 @@ func TestRapidReset(t *testing.T) {
 	honest(t, addr)
 	conns.penalties.mu.Lock()
 	punishment, known := conns.penalties.list.Peek(elsewhere.String())
-	conns.penalties.list.Add(elsewhere.String(), penalty{realNow(), time.Hour}) // it may be over by now on a busy machine
+	conns.penalties.list.Add(elsewhere.String(), penalty{begun: realNow(), length: time.Hour}) // it may be over by now on a busy machine
 	conns.penalties.mu.Unlock()
 	require.True(t, known)
 	require.Equal(t, firstPenalty, punishment.length)

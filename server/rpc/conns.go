@@ -21,10 +21,6 @@ const (
 	DefaultMaxConnsIP = 10_000
 )
 
-// maxRefused is how many requests in a row may be refused on a connection because their address makes too many, before it
-// is closed: refusing costs the server more than asking costs an HTTP/2 client that does not wait for answers.
-const maxRefused = 100
-
 // strangerIdle is how long a connection may be idle that no admitted call has come over.
 const strangerIdle = 10 * time.Second
 
@@ -99,21 +95,32 @@ func (c *Conns) enter(conn net.Conn) net.Conn {
 		c.refused.WithLabelValues("abuse").Inc()
 		return nil
 	}
+	if bound := c.count(network); bound != "" {
+		c.refused.WithLabelValues(bound).Inc()
+		return nil
+	}
+	counted := &countedConn{TCPConn: tcp, conns: c, network: network}
+	if network != "" {
+		counted.refused.Store(c.penalties.inherit(network, realNow()))
+	}
+	return counted
+}
+
+// count counts a connection, or returns the bound that it is past.
+func (c *Conns) count(network string) (bound string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.most > 0 && c.all >= c.most:
-		c.refused.WithLabelValues("all").Inc()
-		return nil
+		return "all"
 	case network != "" && c.mostIP > 0 && c.perIP[network] >= c.mostIP:
-		c.refused.WithLabelValues("ip").Inc()
-		return nil
+		return "ip"
 	}
 	c.all++
 	if network != "" {
 		c.perIP[network]++
 	}
-	return &countedConn{TCPConn: tcp, conns: c, network: network}
+	return ""
 }
 
 // network is what a connection counts as; empty for proxies.
@@ -150,7 +157,8 @@ type countedConn struct {
 	once    sync.Once
 	// known: an admitted call has come over it.
 	known atomic.Bool
-	// refused counts requests in a row that were refused because their address makes too many.
+	// refused is by how many the requests that were refused because their address makes too many exceed those that passed, on
+	// this connection and, before it, on some that the address closed.
 	refused atomic.Int32
 	gone    atomic.Bool // it is closed
 
@@ -165,6 +173,9 @@ type countedConn struct {
 func (c *countedConn) Close() error {
 	c.once.Do(func() {
 		c.gone.Store(true)
+		if refused := c.refused.Load(); refused > 0 {
+			c.conns.penalties.leave(c.network, refused, realNow())
+		}
 		c.conns.leave(c.network)
 		c.use()
 	})
@@ -227,17 +238,5 @@ func countedOf(conn net.Conn) *countedConn {
 func admitted(ctx context.Context) {
 	if c, ok := ctx.Value(connKey{}).(*countedConn); ok && c != nil {
 		c.known.Store(true)
-	}
-}
-
-// passed notes whether a request of the connection of ctx passed the bound of its address.
-func passed(ctx context.Context, ok bool) {
-	c, _ := ctx.Value(connKey{}).(*countedConn)
-	switch {
-	case c == nil || c.network == "": // a proxy's speaks for many
-	case ok && c.refused.Load() != 0:
-		c.refused.Store(0)
-	case !ok && c.refused.Add(1) >= maxRefused:
-		c.abused()
 	}
 }

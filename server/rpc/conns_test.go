@@ -159,49 +159,66 @@ func TestSlowBeginners(t *testing.T) {
 	settled(t, before)
 }
 
-// Who goes on although nothing is answered but refusals loses the connection; who is let in now and then does not.
+// Who goes on although most is refused loses the connection, also if some of it passes and if they come by a new connection
+// each time; who is let in as often as not keeps it.
 func TestDeafConnection(t *testing.T) {
 	cfg := (&fakes{send: sent}).config(t)
-	turn := &turns{every: 50}
+	turn := &turns{}
 	cfg.Addresses = turn
-	addr := guarded(t, cfg, NewConns(0, 0, nil, nil))
+	conns := NewConns(0, 0, nil, nil)
+	conns.idle = time.Minute
+	addr := guarded(t, cfg, conns)
+	// over asks over conn until it ends, at most times times, and returns how often it was answered.
+	over := func(conn net.Conn, every int64, times int) (answered int) {
+		turn.every.Store(every)
+		answers := bufio.NewReader(conn)
+		for ; answered < times; answered++ {
+			if _, err := fmt.Fprintf(conn, "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+				break
+			}
+			res, err := http.ReadResponse(answers, nil)
+			if err != nil {
+				break
+			}
+			_, err = io.Copy(io.Discard, res.Body)
+			if errors.Join(err, res.Body.Close()) != nil {
+				break
+			}
+		}
+		return answered
+	}
 	conn := dial(t, addr)
-	answers := bufio.NewReader(conn)
-	ask := func() (status int, err error) {
-		if _, err = fmt.Fprintf(conn, "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
-			return 0, err
-		}
-		res, err := http.ReadResponse(answers, nil)
-		if err != nil {
-			return 0, err
-		}
-		_, err = io.Copy(io.Discard, res.Body)
-		return res.StatusCode, errors.Join(err, res.Body.Close())
-	}
-	for range 3 * maxRefused {
-		_, err := ask()
-		require.NoError(t, err)
-	}
-	turn.never.Store(true)
-	refused := 0
-	for ; refused < 2*maxRefused; refused++ {
-		if _, err := ask(); err != nil {
-			break
-		}
-	}
-	require.LessOrEqual(t, refused, maxRefused)
+	require.Equal(t, 6*maxRefused, over(conn, 2, 6*maxRefused), "every second one passes")
+	require.Less(t, over(conn, 10, 6*maxRefused), 2*maxRefused, "one of ten passes")
 	closed(t, conn)
+	list := func(fn func(p *penalty)) {
+		conns.penalties.mu.Lock()
+		defer conns.penalties.mu.Unlock()
+		p, _ := conns.penalties.list.Peek("127.0.0.1")
+		fn(&p)
+		conns.penalties.list.Add("127.0.0.1", p)
+	}
+	require.Eventually(t, func() (punished bool) {
+		list(func(p *penalty) { punished = p.length == firstPenalty })
+		return punished
+	}, time.Minute, time.Millisecond)
+
+	list(func(p *penalty) { p.length = -1 }) // it is over, whatever the clock says
+	answered := 0
+	for range 9 {
+		conn := dial(t, addr)
+		answered += over(conn, 1<<40, maxRefused/8)
+		conn.Close()
+		require.Eventually(t, func() bool { return conns.Open() == 0 }, time.Minute, time.Millisecond)
+	}
+	require.Equal(t, maxRefused-1, answered, "over nine connections, each closed before it was refused too often by itself")
 }
 
 // turns admits each so manieth request.
-type turns struct {
-	every int64
-	n     atomic.Int64
-	never atomic.Bool
-}
+type turns struct{ every, n atomic.Int64 }
 
 func (a *turns) Admit(context.Context, string) error {
-	if a.never.Load() || a.n.Add(1)%a.every != 0 {
+	if a.n.Add(1)%a.every.Load() != 0 {
 		return refusal.New(refusal.RateLimited, "Too many.", "retry_after_ms", "1000")
 	}
 	return nil

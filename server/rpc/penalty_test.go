@@ -31,3 +31,27 @@ func TestPenalties(t *testing.T) {
 	require.False(t, p.punished("a", now))
 	require.True(t, p.punished(fmt.Sprint(2*maxPenalties-1), now))
 }
+
+// What was refused on connections that an address closed is for one that it opens next, once, and not for ever.
+func TestRefusedIsInherited(t *testing.T) {
+	p, now := newPenalties(), realNow()
+	require.Zero(t, p.inherit("a", now))
+	require.Zero(t, p.list.Len(), "who did nothing is not remembered")
+	p.leave("a", 30, now)
+	p.leave("a", 40, now.Add(penaltyMemory))
+	require.False(t, p.punished("a", now))
+	require.Zero(t, p.inherit("b", now))
+	require.EqualValues(t, 70, p.inherit("a", now.Add(2*penaltyMemory)))
+	require.Zero(t, p.inherit("a", now.Add(2*penaltyMemory)))
+	p.leave("a", 30, now)
+	p.leave("a", maxRefused-1, now)
+	require.EqualValues(t, maxRefused-1, p.inherit("a", now), "one more is too many")
+	p.leave("a", 30, now)
+	p.leave("a", 20, now.Add(penaltyMemory+1))
+	require.EqualValues(t, 20, p.inherit("a", now.Add(penaltyMemory+1)))
+	p.leave("a", 30, now)
+	require.Zero(t, p.inherit("a", now.Add(penaltyMemory+1)))
+	p.leave("a", 30, now)
+	p.punish("a", now)
+	require.Zero(t, p.inherit("a", now), "it is punished for it")
+}
