@@ -84,8 +84,14 @@ docs-kotlin: ## Write the Kotlin SDK's reference to clients/kotlin/target/docs; 
 test-contract: ## Test that Go, TypeScript and Kotlin devices do the same in one session. Needs a JDK, Maven and Node
 	@scripts/test-contract $(ARGS)
 
+# What is small goes side by side, and what each printed stays together where this make can; what takes all processors goes
+# alone, the tests last and undisturbed.
 .PHONY: check
-check: lint-proto breaking check-generated lint audit test-short ## The quick loop: lint, generated code up to date, audit, short tests
+check: tools ## The quick loop: lint, generated code up to date, audit, short tests
+	@$(MAKE) --no-print-directory --jobs $(if $(filter output-sync,$(.FEATURES)),--output-sync) \
+	  lint-proto breaking check-generated audit
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory test-short
 
 .PHONY: test-short
 test-short: .tools/bin/withdb ## Run the short tests, without the race detector

@@ -8,9 +8,9 @@ const project = (name: string, include: string[], testTimeout: number, hookTimeo
 export default defineConfig({
   test: {
     projects: [
-      project("unit", ["test/*.test.ts"], 20_000),
-      project("node", ["test/real/node.test.ts"], 60_000, 90_000),
-      project("browser", ["test/real/browser.test.ts"], 60_000, 90_000),
+      project("unit", ["test/*.test.ts"], 60_000),
+      project("node", ["test/real/node.test.ts"], 180_000, 120_000),
+      project("browser", ["test/real/browser.test.ts"], 180_000, 120_000),
     ],
   },
 });

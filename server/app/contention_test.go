@@ -3,6 +3,8 @@ package app
 import (
 	"net/http"
 	"net/http/httptest"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,17 +18,27 @@ func holdALock(t *testing.T) {
 	t.Helper()
 	var mu sync.Mutex
 	mu.Lock()
-	waiting := make(chan struct{})
 	var done sync.WaitGroup
 	done.Go(func() {
-		close(waiting)
 		mu.Lock()
 		defer mu.Unlock()
 	})
-	<-waiting
-	time.Sleep(5 * time.Millisecond) // the other one waits that long
+	require.Eventually(t, waitsForALock, time.Minute, time.Millisecond, "nobody waits")
+	time.Sleep(5 * time.Millisecond) // it waits that long
 	mu.Unlock()
 	done.Wait()
+}
+
+// waitsForALock reports whether holdALock's other goroutine has come to where it waits.
+func waitsForALock() bool {
+	stacks := make([]byte, 1<<20)
+	for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+		head, calls, _ := strings.Cut(stack, "\n")
+		if strings.Contains(head, "[sync.Mutex.Lock") && strings.Contains(calls, "app.holdALock.func") {
+			return true
+		}
+	}
+	return false
 }
 
 func TestContention(t *testing.T) {

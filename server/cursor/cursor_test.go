@@ -100,9 +100,9 @@ func TestAcks(t *testing.T) {
 	go func() { a.Run(ctx); close(done) }()
 	require.NoError(t, clock.BlockUntilContext(t.Context(), 1))
 	clock.Advance(cursor.FlushInterval)
-	require.Eventually(t, func() bool { return st.tries() == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return st.tries() == 1 }, time.Minute, time.Millisecond)
 	require.Empty(t, ack(cursor.Ack{open, 9}))
-	require.Eventually(t, func() bool { return len(a.Waiting("u", "d")) == 2 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(a.Waiting("u", "d")) == 2 }, time.Minute, time.Millisecond)
 	require.EqualValues(t, 9, a.Waiting("u", "d")[open])
 	st.set(nil)
 
@@ -111,7 +111,7 @@ func TestAcks(t *testing.T) {
 	clock.Advance(cursor.FlushInterval)
 	require.Never(t, func() bool { return a.Waiting("u", "d")[open] != 9 }, 20*time.Millisecond, time.Millisecond)
 	st.mu.Unlock()
-	require.Eventually(t, func() bool { return a.Waiting("u", "d") == nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return a.Waiting("u", "d") == nil }, time.Minute, time.Millisecond)
 	require.Equal(t, 2, st.tries())
 
 	require.Empty(t, ack(cursor.Ack{open, 10}))
@@ -151,7 +151,7 @@ func TestAcksEndWithTheirLife(t *testing.T) {
 	require.NoError(t, a.Ack(t.Context(), "u", "d", []cursor.Ack{{id, 8}}))
 	clock.Advance(cursor.FlushInterval)
 	<-promotions
-	require.Eventually(t, func() bool { return a.Waiting("u", "d") == nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return a.Waiting("u", "d") == nil }, time.Minute, time.Millisecond)
 	clock.Advance(cursor.FlushInterval)
 	cancel()
 	<-done

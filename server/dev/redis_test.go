@@ -116,7 +116,7 @@ func TestRedisStandInExpiresKeys(t *testing.T) {
 	require.NoError(t, c.Set(t.Context(), "brief", "x", 50*time.Millisecond).Err())
 	require.NoError(t, c.Set(t.Context(), "lasting", "x", 0).Err())
 	require.Eventually(t, func() bool { return errors.Is(c.Get(t.Context(), "brief").Err(), redis.Nil) },
-		5*time.Second, 10*time.Millisecond)
+		time.Minute, 10*time.Millisecond)
 	require.NoError(t, c.Get(t.Context(), "lasting").Err())
 	require.NoError(t, r.Restart(t.Context()))
 	require.ErrorIs(t, client(t, r.URL()).Get(t.Context(), "lasting").Err(), redis.Nil)

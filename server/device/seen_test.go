@@ -59,7 +59,7 @@ func TestSightingsAreWrittenTogether(t *testing.T) {
 		s.Seen("u"+strconv.Itoa(i), "d", int64(2*i+1))
 	}
 	clock.Advance(device.SeenInterval)
-	require.Eventually(t, func() bool { calls, _ := store.state(); return calls == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { calls, _ := store.state(); return calls == 1 }, time.Minute, time.Millisecond)
 	store.mu.Lock()
 	store.down = false
 	store.mu.Unlock()

@@ -200,7 +200,7 @@ func TestKickIsACut(t *testing.T) {
 		in, err := admin.Sessions.AddMembers(t.Context(), &parleyv1.AddMembersRequest{SessionId: id, UserIds: []string{"u3"}})
 		require.NoError(t, err)
 		n := l.count()
-		require.Eventually(t, func() bool { return l.count() > n+5 }, 10*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return l.count() > n+5 }, time.Minute, time.Millisecond)
 		out, err := admin.Sessions.RemoveMember(t.Context(), &parleyv1.RemoveMemberRequest{SessionId: id, UserId: "u3"})
 		require.NoError(t, err)
 		spans = append(spans, span{in.GetSeq(), out.GetSeq()})
@@ -317,7 +317,7 @@ func TestRecallMeansGone(t *testing.T) {
 	sent := alice.Send(t.Context(), id, secret)
 	bob.WaitSeq(id, 2)
 	cached := func() bool { return redisHolds(t, s.RedisURL, id, secret) }
-	require.Eventually(t, cached, 10*time.Second, 20*time.Millisecond, "the body never came to Redis: the test would prove nothing")
+	require.Eventually(t, cached, time.Minute, 20*time.Millisecond, "the body never came to Redis: the test would prove nothing")
 	_, err := bob.Messages.RecallMessage(t.Context(), &parleyv1.RecallMessageRequest{SessionId: id, Seq: sent.GetSeq()})
 	require.Equal(t, "NOT_RECALLABLE", reason(err), "only the sender may, in a direct session")
 	one, err := alice.Messages.RecallMessage(t.Context(), &parleyv1.RecallMessageRequest{SessionId: id, Seq: sent.GetSeq()})
@@ -352,7 +352,7 @@ func TestRecallMeansGone(t *testing.T) {
 	var rows int
 	require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM msg WHERE position($1::bytea IN content) > 0`, []byte(secret)).Scan(&rows))
 	require.Zero(t, rows)
-	require.Eventually(t, func() bool { return !cached() }, 10*time.Second, 20*time.Millisecond, "the body is still in Redis")
+	require.Eventually(t, func() bool { return !cached() }, time.Minute, 20*time.Millisecond, "the body is still in Redis")
 	s.Stop()
 	require.NotContains(t, s.Log(), secret)
 }

@@ -99,7 +99,7 @@ func TestNodesShareEverything(t *testing.T) {
 						}
 					}
 					return false
-				}, 5*time.Second, 50*time.Millisecond)
+				}, time.Minute, 50*time.Millisecond)
 			}
 			// A device that is revoked on one node loses its stream on the other.
 			_, err = alice1.Devices.RevokeDevice(t.Context(), &parleyv1.RevokeDeviceRequest{DeviceId: "alice2"})

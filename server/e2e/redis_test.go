@@ -285,7 +285,7 @@ func requireGone(t *testing.T, c *rig.Client, all []recalled) {
 // one log line say which it is.
 func TestStartsWithoutRedis(t *testing.T) {
 	w := newRedisWorld(t, true)
-	require.Eventually(t, func() bool { return !w.up() }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return !w.up() }, time.Minute, 10*time.Millisecond)
 	alice, bob := w.s.Client("alice", "a"), w.s.Online("bob", "b")
 	var last *parleyv1.SendMessageResponse
 	for n := range 30 {

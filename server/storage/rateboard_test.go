@@ -18,7 +18,7 @@ func TestRateBoard(t *testing.T) {
 	url, _ := testenv.Redis(t)
 	client, err := storage.OpenRedis(url)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = client.Close() })
+	client = testenv.Patient(t, client)
 	life := uuid.NewString()
 	board := storage.NewRateBoard(client, func() string { return life })
 	charge := func(k rate.Key, amount time.Duration) time.Duration {

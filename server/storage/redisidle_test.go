@@ -18,7 +18,7 @@ import (
 // never meet the others. A subscription that hears nothing stays, and no command meets a connection that was closed.
 func TestIdleConnectionsToRedisAreGivenBack(t *testing.T) {
 	own := testenv.OwnRedis(t, nil)
-	client, err := storage.OpenRedis(own.TCPURL() + "?conn_max_idle_time=1s")
+	client, err := storage.OpenRedis(own.TCPURL() + "?conn_max_idle_time=4s")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = client.Close() })
 	at, err := redis.ParseURL(own.TCPURL())

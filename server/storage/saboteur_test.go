@@ -43,21 +43,24 @@ func (s *saboteur) Append(ctx context.Context, drafts []message.Draft, now time.
 	return s.Messages.Append(ctx, drafts, now)
 }
 
-// hold locks the session and ends who waits for it. It begins again where its own connection was ended meanwhile.
+// hold locks the session and ends who waits for it. It begins again where its own connection was ended meanwhile, and gives
+// up after some minutes, in which the others wait for the session: then the test finds that nobody was ended.
 func (s *saboteur) hold() {
-	for done := false; !done; {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	for done := false; !done && ctx.Err() == nil; {
 		select {
 		case <-s.over:
 			return
 		default:
 		}
-		_ = pgx.BeginFunc(context.Background(), s.pool, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(context.Background(), `SELECT FROM session WHERE session_id = $1 FOR UPDATE`, s.held); err != nil {
+		_ = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, `SELECT FROM session WHERE session_id = $1 FOR UPDATE`, s.held); err != nil {
 				return err
 			}
 			for {
 				// Not by pg_stat_activity, of which a transaction sees only those who were there when it looked first.
-				tag, err := tx.Exec(context.Background(), `SELECT pg_terminate_backend(pid) FROM pg_locks
+				tag, err := tx.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_locks
 					WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))`)
 				if err != nil {
 					return err

@@ -61,7 +61,7 @@ func (a asAlice) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func (d *direct) waitParked() {
-	require.Eventually(d.t, func() bool { return d.mgr.Parked() == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(d.t, func() bool { return d.mgr.Parked() == 1 }, time.Minute, time.Millisecond)
 }
 
 // texts reads until n texts have come.
@@ -167,7 +167,7 @@ func TestParkedStreamEndsWithItsPeer(t *testing.T) {
 	d.waitParked()
 	require.NoError(t, conn.Close())
 	cancel()
-	require.Eventually(t, func() bool { return d.mgr.Streams() == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return d.mgr.Streams() == 0 }, time.Minute, time.Millisecond)
 }
 
 // raw opens alice's stream on a bare connection.

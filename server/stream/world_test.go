@@ -329,7 +329,7 @@ func (d *device) wait(what string, ok func([]*parleyv1.Event) bool) []*parleyv1.
 		defer d.mu.Unlock()
 		out = append([]*parleyv1.Event(nil), d.events...)
 		return ok(out)
-	}, 10*time.Second, time.Millisecond, what)
+	}, time.Minute, time.Millisecond, what)
 	return out
 }
 

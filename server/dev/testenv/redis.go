@@ -3,6 +3,8 @@ package testenv
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
+	"net"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -42,4 +44,49 @@ func removeKeys(url, prefix string) error {
 		}
 	}
 	return keys.Err()
+}
+
+// Patient returns a client of the same server as one of a node, which it closes, for tests in which Redis is well: where a
+// node gives up within a fraction of a second, it waits for as long as a busy machine needs, and overlooks the deadlines of
+// contexts. Not for a Cluster. It is closed after the test.
+func Patient(tb testing.TB, hasty redis.UniversalClient) redis.UniversalClient {
+	tb.Helper()
+	c, err := Unhurried(hasty)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// Unhurried is Patient outside of tests; whoever calls it closes the client.
+func Unhurried(hasty redis.UniversalClient) (redis.UniversalClient, error) {
+	one, ok := hasty.(*redis.Client)
+	if !ok {
+		return nil, fmt.Errorf("testenv: %T is no client of one server", hasty)
+	}
+	o := *one.Options()
+	_ = hasty.Close()
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = patience, patience, patience, patience
+	o.Dialer = nil // the one of before has its own bound
+	c := redis.NewClient(&o)
+	c.AddHook(unhurried{})
+	return c, nil
+}
+
+// unhurried takes what ends a call from its context.
+type unhurried struct{}
+
+func (unhurried) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return next(context.WithoutCancel(ctx), network, addr)
+	}
+}
+
+func (unhurried) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error { return next(context.WithoutCancel(ctx), cmd) }
+}
+
+func (unhurried) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error { return next(context.WithoutCancel(ctx), cmds) }
 }

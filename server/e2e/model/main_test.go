@@ -135,7 +135,7 @@ func reason(err error) (parleyv1.ErrorReason, connect.Code) {
 }
 
 // patience bounds every wait: long, since it only ends what would never come.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // codes are those that error_reason.proto names.
 var codes = map[parleyv1.ErrorReason]connect.Code{

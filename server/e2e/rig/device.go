@@ -135,7 +135,7 @@ func (d *Device) Offline() {
 func (d *Device) Ended() error {
 	select {
 	case <-d.done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(10 * time.Second): // not patience: ends are promised within 2 s, and come some way or other in the end
 		return errors.New("the stream is still open after 10 s")
 	}
 	d.mu.Lock()
@@ -325,12 +325,16 @@ func (d *Device) Events() []*parleyv1.Event {
 	return slices.Clone(d.events)
 }
 
-// Wait waits until ok holds; ok runs with the device locked against changes and must not call its methods.
-func (d *Device) wait(what string, within time.Duration, ok func() bool) {
+// patience bounds each wait for what must happen: far longer than it takes, since a test does not judge by the clock, and
+// what never happens is told a minute later.
+const patience = time.Minute
+
+// wait waits until ok holds; ok runs with the device locked against changes and must not call its methods.
+func (d *Device) wait(what string, ok func() bool) {
 	d.s.t.Helper()
-	timer := time.AfterFunc(within, d.cond.Broadcast)
+	timer := time.AfterFunc(patience, d.cond.Broadcast)
 	defer timer.Stop()
-	end := time.Now().Add(within)
+	end := time.Now().Add(patience)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for !ok() {
@@ -344,17 +348,17 @@ func (d *Device) wait(what string, within time.Duration, ok func() bool) {
 // WaitCaughtUp waits for the nth CaughtUp.
 func (d *Device) WaitCaughtUp(n int) {
 	d.s.t.Helper()
-	d.wait("caught up", 20*time.Second, func() bool { return d.caughtUps >= n })
+	d.wait("caught up", func() bool { return d.caughtUps >= n })
 }
 
 // WaitSeq waits until the device was shown seq of a session (or past it).
 func (d *Device) WaitSeq(id string, seq int64) {
 	d.s.t.Helper()
-	d.wait(fmt.Sprintf("seq %d", seq), 30*time.Second, func() bool { return d.bridge(id, d.cursors[id]) >= seq })
+	d.wait(fmt.Sprintf("seq %d", seq), func() bool { return d.bridge(id, d.cursors[id]) >= seq })
 }
 
 // WaitEvent waits for an event that ok accepts.
 func (d *Device) WaitEvent(what string, ok func(*parleyv1.Event) bool) {
 	d.s.t.Helper()
-	d.wait(what, 10*time.Second, func() bool { return slices.ContainsFunc(d.events, ok) })
+	d.wait(what, func() bool { return slices.ContainsFunc(d.events, ok) })
 }

@@ -191,7 +191,7 @@ func (s *Server) Admin() parleyv1connect.AdminServiceClient {
 // Token mints a token, making user and device if they are new.
 func (s *Server) Token(user, device string) string {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	res, err := s.Admin().CreateToken(ctx, &parleyv1.CreateTokenRequest{UserId: user, DeviceId: device})
 	require.NoError(s.t, err)

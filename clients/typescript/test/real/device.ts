@@ -61,7 +61,7 @@ export class Device {
     this.#client.start();
   }
 
-  async state(want: string, ms = 20_000): Promise<string | undefined> {
+  async state(want: string, ms = 60_000): Promise<string | undefined> {
     return (await until(this.#c.connection, (c) => c.state === want, ms)).error?.reason;
   }
 
@@ -99,22 +99,22 @@ export class Device {
     return sent.then((m) => `sent ${m.seq}`, (err: { reason: string }) => err.reason);
   }
 
-  async waitSeen(sessionId: string, seq: number, ms = 30_000): Promise<void> {
+  async waitSeen(sessionId: string, seq: number, ms = 60_000): Promise<void> {
     await waitFor(() => this.#r.at(sessionId) >= seq, ms).catch((err: unknown) => {
       throw new Error(`at ${this.#r.at(sessionId)}, not ${seq}: ${JSON.stringify(this.#c.connection.value)} ${String(err)}`);
     });
   }
 
   async waitUnread(sessionId: string, n: number): Promise<void> {
-    await until(this.#c.session(sessionId).info, (info) => info?.unread === n, 10_000);
+    await until(this.#c.session(sessionId).info, (info) => info?.unread === n, 60_000);
   }
 
   async waitListed(sessionId: string, n: number): Promise<void> {
-    await until(this.#c.session(sessionId).messages, (l) => l.length >= n, 10_000);
+    await until(this.#c.session(sessionId).messages, (l) => l.length >= n, 60_000);
   }
 
   async waitTyping(sessionId: string, users: string[]): Promise<void> {
-    await until(this.#c.session(sessionId).typing, (l) => l.join() === users.join(), 10_000);
+    await until(this.#c.session(sessionId).typing, (l) => l.join() === users.join(), 60_000);
   }
 
   setTyping(sessionId: string, isTyping: boolean): void {

@@ -18,7 +18,7 @@ import (
 	"github.com/parley-im/parley/server/session"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // fake is a server whose answers a test writes, for what a real one does only once in a while.
 type fake struct {
