@@ -22,7 +22,7 @@ import (
 // though they are more than a frame: the writers' buffers take them in turns.
 func TestADeliveryAllocatesNothing(t *testing.T) {
 	t.Run("one", func(t *testing.T) { deliveriesAllocate(t, 1, 100) })
-	t.Run("more than a frame", func(t *testing.T) { deliveriesAllocate(t, 900, 20) })
+	t.Run("more than a frame", func(t *testing.T) { deliveriesAllocate(t, 900, 5) })
 }
 
 // deliveriesAllocate publishes so many entries at once, time and again.
