@@ -3,6 +3,7 @@ package stream_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -16,11 +17,13 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 	"github.com/parley-im/parley/gen/parley/v1/parleyv1connect"
 	"github.com/parley-im/parley/server/refusal"
 	"github.com/parley-im/parley/server/stream"
+	"github.com/parley-im/parley/server/wire"
 )
 
 // direct is a world with one session and one user on the network.
@@ -110,6 +113,51 @@ func TestParkedStreamDelivers(t *testing.T) {
 			require.Equal(t, []string{"after"}, texts(t, st, 1))
 		})
 	}
+}
+
+// A parked stream that has much to send gets it in turns with others: frames of a bounded size, in order, and what the user
+// is told beside the log comes behind what waited before it.
+func TestParkedStreamSendsInTurns(t *testing.T) {
+	d := newDirect(t, stream.Config{})
+	conn := d.raw(t.Context())
+	body := readHead(t, conn)
+	d.waitParked()
+	const n = 100
+	pad := strings.Repeat("x", 2000)
+	d.silent = true
+	for i := range n {
+		d.send(d.id, "bob", "d", fmt.Sprintf("<%d>%s", i, pad))
+	}
+	d.silent = false
+	var all []*wire.Entry
+	for _, e := range d.logs[d.id][1:] {
+		all = append(all, wire.Encode(e))
+	}
+	d.hub.Publish(all) // in one go: more than three frames would hold, less than makes a stream fall behind
+	d.hub.NotifyUser("alice", "", &parleyv1.Event{Kind: &parleyv1.Event_State{State: &parleyv1.StateEvent{SessionId: d.id.String(), ReadSeq: n}}})
+
+	next, frames := 0, 0
+	for state := false; !state; frames++ {
+		var head [5]byte
+		_, err := io.ReadFull(body, head[:])
+		require.NoError(t, err)
+		message := make([]byte, binary.BigEndian.Uint32(head[1:]))
+		_, err = io.ReadFull(body, message)
+		require.NoError(t, err)
+		require.Less(t, len(message), stream.MaxFrame+all[0].Size()+200, "a frame, what it began with last, and the event")
+		var res parleyv1.SubscribeResponse
+		require.NoError(t, proto.Unmarshal(message, &res))
+		for _, ev := range res.GetEvents() {
+			if text := ev.GetMessage().GetContent().GetText().GetBody(); text != "" {
+				require.Equal(t, fmt.Sprintf("<%d>%s", next, pad), text)
+				next++
+			}
+			state = state || ev.GetState() != nil
+		}
+	}
+	require.Equal(t, n, next, "what the user is told comes behind what waited")
+	require.GreaterOrEqual(t, frames, n*len(pad)/stream.MaxFrame)
+	d.waitParked()
 }
 
 func TestParkedStreamSaysWhyItEnds(t *testing.T) {

@@ -54,8 +54,8 @@
 // # Parked streams
 //
 // A stream whose sink is Detachable is parked once it has caught up: it leaves its call and has neither a goroutine of
-// ours nor a buffer until something wakes it. Then one of the few writers (writers.go) sends what waits, as one frame and
-// without waiting. What may take its time, because the connection is full, there is something to read from elsewhere or the
+// ours nor a buffer until something wakes it. Then one of the few writers (writers.go) sends what waits, one frame at a
+// time and without waiting. What may take its time, because the connection is full, there is something to read from elsewhere or the
 // stream ends,
 // gets a goroutine of the stream's own, which parks it again (resume). Other sinks keep their call's goroutine.
 //

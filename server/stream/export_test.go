@@ -6,6 +6,9 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
+// MaxFrame is maxFrame.
+const MaxFrame = maxFrame
+
 // AwaitIdle waits until every live stream has handed all that waits to its sink and sleeps again.
 func (m *Manager) AwaitIdle() {
 	m.mu.Lock()

@@ -76,6 +76,13 @@ func BenchmarkIdle(b *testing.B) {
 	}
 }
 
+// BenchmarkLongQueues publishes much at once and waits until it is written: 256 entries are a frame, 400 are more than one.
+func BenchmarkLongQueues(b *testing.B) {
+	for _, burst := range []int{64, 256, 400, 800} {
+		b.Run(fmt.Sprintf("streams=1000/burst=%d", burst), func(b *testing.B) { flood(b, newRig(b, "parley", 1000, 1), 1000, burst, 0) })
+	}
+}
+
 // BenchmarkGroups has ten streams in each of 1,000 sessions, and commits of 64 messages, all in different sessions.
 func BenchmarkGroups(b *testing.B) {
 	b.Run("streams=10000/groups=1000", func(b *testing.B) { flood(b, newRig(b, "parley", 10000, 1000), 10, 64, 1024) })

@@ -197,6 +197,28 @@ func (s *Stream) takeAll() (w work) {
 	return w
 }
 
+// takeFrame hands a writer of many streams what one frame takes: of a longer queue its front and nothing else, as all that
+// waits beside a queue comes behind it. The lock is held.
+func (s *Stream) takeFrame() (w work) {
+	if s.queueBytes <= maxFrame {
+		return s.takeAll()
+	}
+	n, size := 0, 0
+	for n < len(s.queue) && size < maxFrame {
+		q := s.queue[n]
+		q.t.taken = q.e.Seq
+		size += q.e.Size()
+		n++
+	}
+	rest := append(s.spare[:0], s.queue[n:]...)
+	clear(s.queue[n:])
+	w.queue = s.queue[:n]
+	s.queue, s.spare = rest, nil
+	s.m.queueBytes.Add(-int64(size))
+	s.queueBytes -= size
+	return w
+}
+
 // giveBack returns the emptied half of the queue.
 func (s *Stream) giveBack(q []queued) {
 	if cap(q) > 1024 {

@@ -140,7 +140,7 @@ func (s *Stream) waiting() bool {
 
 // slow reports whether there is something to do that may take its time. The lock is held.
 func (s *Stream) slow() bool {
-	return s.endErr != nil || len(s.behind) > 0 || len(s.joined) > 0 || s.lost || s.queueBytes > maxFrame
+	return s.endErr != nil || len(s.behind) > 0 || len(s.joined) > 0 || s.lost
 }
 
 // rest parks a stream with which all is done. The lock is held.
@@ -174,7 +174,7 @@ func (s *Stream) beatOrWait() {
 	s.beat.Reset(left)
 }
 
-// serve writes what waits for a parked stream, in one frame. It waits for nothing.
+// serve writes one frame of what waits for a parked stream, which gets in line again for the rest. It waits for nothing.
 func (s *Stream) serve(f *wire.Frame) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -191,10 +191,10 @@ func (s *Stream) serve(f *wire.Frame) {
 			return
 		}
 	}
-	w := s.takeAll()
+	w := s.takeFrame() // the whole queue, where something comes behind it
 	s.mu.Unlock()
 
-	f.Reset(keepBuffer + maxFrame)
+	f.Reset(2 * maxFrame) // as flush does
 	s.frame = f
 	err := s.writeQueue(w.queue, math.MaxInt)
 	for _, n := range near {

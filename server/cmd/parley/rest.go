@@ -1,9 +1,11 @@
 package main
 
 import (
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -15,6 +17,9 @@ const (
 	// have been quiet in a row.
 	restQuiet = 2 << 20
 	restLooks = 2
+	// restBusy is how much time of each processor that it may use it may have taken between two looks to count as quiet:
+	// fan-out allocates nothing, and a collection amid it makes deliveries late.
+	restBusy = 50 * time.Millisecond
 	// restWorth is how many bytes must have been allocated since the last time, at least; more in a large process: a quarter
 	// of what it uses, so that a collection costs it little.
 	restWorth = 16 << 20
@@ -55,17 +60,24 @@ type usage struct {
 	allocated uint64 // since it started
 	live      uint64 // found in use by the last collection
 	stacks    uint64
+	busy      time.Duration // processor time since it started
 }
 
 func readUsage() usage {
 	s := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
 	metrics.Read(s)
-	return usage{allocated: s[0].Value.Uint64(), live: s[1].Value.Uint64(), stacks: s[2].Value.Uint64()}
+	u := usage{allocated: s[0].Value.Uint64(), live: s[1].Value.Uint64(), stacks: s[2].Value.Uint64()}
+	var r syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &r) == nil { // it cannot fail with these arguments
+		u.busy = time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	}
+	return u
 }
 
 // resting decides when it is time. The zero value has seen nothing.
 type resting struct {
 	allocated uint64 // at the look before
+	busy      time.Duration
 	given     uint64 // allocated when memory was given back last
 	seen      bool
 	quiet     int    // looks in a row
@@ -76,12 +88,13 @@ type resting struct {
 
 // due takes a look and reports whether memory is to be given back now.
 func (r *resting) due(u usage) bool {
-	if r.seen && u.allocated-r.allocated <= restQuiet {
+	calm := u.busy-r.busy <= restBusy*time.Duration(runtime.GOMAXPROCS(0))
+	if r.seen && calm && u.allocated-r.allocated <= restQuiet {
 		r.quiet++
 	} else {
 		r.quiet, r.again = 0, false
 	}
-	r.seen, r.allocated = true, u.allocated
+	r.seen, r.allocated, r.busy = true, u.allocated, u.busy
 	r.pause = max(0, r.pause-1)
 	if r.quiet < restLooks || r.pause > 0 {
 		return false
@@ -92,7 +105,7 @@ func (r *resting) due(u usage) bool {
 
 // rested takes what is used after it was done. While stacks shrink it is soon done again.
 func (r *resting) rested(u usage) {
-	r.allocated, r.given = u.allocated, u.allocated
+	r.allocated, r.given, r.busy = u.allocated, u.allocated, u.busy
 	r.again = u.stacks+restWorth/4 < r.stacks
 	if r.pause = restPause; r.again {
 		r.pause = 0

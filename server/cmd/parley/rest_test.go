@@ -32,6 +32,18 @@ func TestMemoryIsGivenBackOnlyInQuiet(t *testing.T) {
 	require.Equal(t, (100<<20)/4/restQuiet+1, looks, "once a quarter of what is in use has come since")
 }
 
+func TestMemoryIsNotGivenBackWhileTheProcessorsAreInUse(t *testing.T) {
+	var r resting
+	u := usage{allocated: 1 << 30} // at once, and nothing more
+	for range 3 * restPause {
+		require.False(t, r.due(u), "what is sent costs time and allocates nothing")
+		u.busy += restBusy*time.Duration(runtime.GOMAXPROCS(0)) + 1
+	}
+	require.False(t, r.due(u))
+	require.False(t, r.due(u), "quiet for one look")
+	require.True(t, r.due(u), "and for another one")
+}
+
 func TestMemoryIsGivenBackOnlyWhereItIsWorthIt(t *testing.T) {
 	for _, c := range []struct {
 		worth bool
@@ -57,6 +69,7 @@ func TestGivingBack(t *testing.T) {
 	}
 	hold()
 	require.GreaterOrEqual(t, readUsage().live, uint64(64<<20))
+	require.Positive(t, readUsage().busy)
 	stop := giveBack()
 	defer stop()
 	require.Eventually(t, func() bool { u := readUsage(); return u.live < 32<<20 }, 60*time.Second, 50*time.Millisecond)
