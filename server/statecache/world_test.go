@@ -219,8 +219,8 @@ func (silent) Handled(int64)                              {}
 // mover is what a node's feed tells the cache.
 type mover struct{ store *statecache.Store }
 
-func (mover) StreamStarted(string, string, int64)               {}
-func (mover) Advanced(uuid.UUID, int64)                         {}
+func (mover) StreamStarted(string, string, string, int64)       {}
+func (mover) Advanced(string, uuid.UUID, int64)                 {}
 func (mover) Recalled(uuid.UUID)                                {}
 func (mover) StateChanged(context.Context, string, uuid.UUID)   {}
 func (mover) RelationsChanged(context.Context, []feed.Relation) {}
