@@ -90,7 +90,8 @@ WHERE user_id = @user_id AND session_id = @session_id AND seq_id <= @deleted_to_
 
 -- name: StateViews :many
 -- A user's cursors and unread counts in the given sessions, ended memberships too: those have nothing unread. OFFSET 0
--- makes it one look-up per session; left alone the planner goes over all sessions of the user, which are few on average.
+-- makes it look-ups by key; left alone the planner goes over all sessions of the user, which are few on average, or over
+-- everybody's.
 SELECT m.session_id, (m.left_seq IS NULL)::boolean AS active, m.read_seq, m.deleted_to_seq, m.marked_unread,
     (CASE WHEN m.left_seq IS NOT NULL OR s.last_seq <= greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq) THEN 0
         ELSE parley_unread(@user_id, m.session_id, greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq),
@@ -99,7 +100,8 @@ FROM (SELECT DISTINCT unnest(@session_ids::uuid[]) AS session_id) q
 CROSS JOIN LATERAL (
     SELECT u.session_id, u.left_seq, u.joined_seq, u.read_seq, u.deleted_to_seq, u.marked_unread FROM user_to_session u
     WHERE u.user_id = @user_id AND u.session_id = q.session_id OFFSET 0) m
-JOIN session s ON s.session_id = m.session_id
+CROSS JOIN LATERAL (
+    SELECT x.last_seq, x.countable_total FROM session x WHERE x.session_id = m.session_id OFFSET 0) s
 ORDER BY m.session_id;
 
 -- name: StateUnreadMany :many

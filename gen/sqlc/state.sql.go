@@ -658,7 +658,8 @@ FROM (SELECT DISTINCT unnest($2::uuid[]) AS session_id) q
 CROSS JOIN LATERAL (
     SELECT u.session_id, u.left_seq, u.joined_seq, u.read_seq, u.deleted_to_seq, u.marked_unread FROM user_to_session u
     WHERE u.user_id = $1 AND u.session_id = q.session_id OFFSET 0) m
-JOIN session s ON s.session_id = m.session_id
+CROSS JOIN LATERAL (
+    SELECT x.last_seq, x.countable_total FROM session x WHERE x.session_id = m.session_id OFFSET 0) s
 ORDER BY m.session_id
 `
 
@@ -677,7 +678,8 @@ type StateViewsRow struct {
 }
 
 // A user's cursors and unread counts in the given sessions, ended memberships too: those have nothing unread. OFFSET 0
-// makes it one look-up per session; left alone the planner goes over all sessions of the user, which are few on average.
+// makes it look-ups by key; left alone the planner goes over all sessions of the user, which are few on average, or over
+// everybody's.
 func (q *Queries) StateViews(ctx context.Context, db DBTX, arg StateViewsParams) ([]StateViewsRow, error) {
 	rows, err := db.Query(ctx, StateViews, arg.UserID, arg.SessionIds)
 	if err != nil {
