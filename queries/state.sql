@@ -118,13 +118,15 @@ CROSS JOIN LATERAL (
 
 -- name: StateUnreadList :many
 -- The sessions a user is in now that have something unread or are flagged so. The formula runs once per session, and
--- not at all for those that are read to the head.
+-- not at all for those that are read to the head. OFFSET 0 makes it look-ups by key.
 WITH counted AS MATERIALIZED (
     SELECT m.session_id, m.read_seq, m.deleted_to_seq, m.marked_unread,
         (CASE WHEN s.last_seq <= greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq) THEN 0
             ELSE parley_unread(m.user_id, m.session_id, greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq),
                 s.countable_total) END)::bigint AS unread
-    FROM user_to_session m JOIN session s ON s.session_id = m.session_id
+    FROM user_to_session m
+    CROSS JOIN LATERAL (
+        SELECT x.last_seq, x.countable_total FROM session x WHERE x.session_id = m.session_id OFFSET 0) s
     WHERE m.user_id = @user_id AND m.left_seq IS NULL
 )
 SELECT session_id, read_seq, deleted_to_seq, marked_unread, unread FROM counted
