@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/parley-im/parley/server/dev/testenv"
@@ -150,7 +149,7 @@ func TestReadsLookUpByKeyWhateverTheStatisticsSay(t *testing.T) {
 					} else if name == "audience of a reader" {
 						most = 2 * members // all of the group's
 					}
-					assert.LessOrEqual(t, rows, most, "%s of %s", table, name)
+					require.LessOrEqual(t, rows, most, "%s of %s", table, name)
 				}
 			}
 		})
