@@ -151,7 +151,7 @@ func TestHandledRowsAreForgottenOnceNobodyCanAsk(t *testing.T) {
 		if len(commits) > 0 {
 			require.Equal(t, "moved told twice", <-sink.events)
 		}
-		require.Equal(t, "advanced 1ns", <-sink.events, "nothing else is told")
+		require.Equal(t, "advanced 1 of e1", <-sink.events, "nothing else is told")
 	}
 	commit := func(id int64) feed.Commit {
 		return feed.Commit{ID: id, StateUsers: []string{"told twice"}, StateSessions: []uuid.UUID{{3}}}
