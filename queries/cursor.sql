@@ -22,12 +22,15 @@ UPDATE user_to_device SET synced_at = @now::timestamptz WHERE user_id = @user_id
 SELECT session_id FROM user_to_session WHERE user_id = @user_id AND left_seq IS NULL;
 
 -- name: PositionList :many
--- Where a user and a device stand in the given sessions; those that the user never was in are left out.
+-- Where a user and a device stand in the given sessions; those that the user never was in are left out. OFFSET 0 makes it
+-- look-ups by key.
 SELECT m.session_id, m.role, m.joined_seq, m.visible_seq, m.left_seq, m.earlier, m.deleted_to_seq, s.last_seq,
-    m.is_muted, m.notifications_muted, m.is_pinned, m.is_archived, c.acked_seq
+    m.is_muted, m.notifications_muted, m.is_pinned, m.is_archived,
+    (c.acked_seq IS NOT NULL)::boolean AS has_cursor, coalesce(c.acked_seq, 0)::bigint AS acked_seq
 FROM user_to_session m
-JOIN session s ON s.session_id = m.session_id AND s.last_seq > 0
-LEFT JOIN device_cursor c ON c.user_id = m.user_id AND c.device_id = @device_id AND c.session_id = m.session_id
+CROSS JOIN LATERAL (SELECT x.last_seq FROM session x WHERE x.session_id = m.session_id AND x.last_seq > 0 OFFSET 0) s
+LEFT JOIN LATERAL (SELECT y.acked_seq FROM device_cursor y
+    WHERE y.user_id = @user_id AND y.device_id = @device_id AND y.session_id = m.session_id OFFSET 0) c ON true
 WHERE m.user_id = @user_id AND m.session_id = ANY (@session_ids::uuid[])
 ORDER BY m.session_id;
 

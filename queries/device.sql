@@ -55,9 +55,11 @@ FROM app_user u LEFT JOIN user_to_device d ON d.user_id = u.user_id AND d.device
 WHERE u.user_id = @user_id;
 
 -- name: DeviceListRefused :many
--- Of many pairs of a user and a device, those that may not call, by the rule of DeviceAccess.
+-- Of many pairs of a user and a device, those that may not call, by the rule of DeviceAccess. OFFSET 0 makes it look-ups by
+-- key: a join may scan the whole index, and this comes with every change of a user or device.
 SELECT p.user_id::text AS user_id, p.device_id::text AS device_id, (u.deactivated_at IS NOT NULL)::boolean AS deactivated
 FROM (SELECT unnest(@user_ids::text[]) AS user_id, unnest(@device_ids::text[]) AS device_id) p
-LEFT JOIN app_user u ON u.user_id = p.user_id
-LEFT JOIN user_to_device d ON d.user_id = p.user_id AND d.device_id = p.device_id
+LEFT JOIN LATERAL (SELECT x.deactivated_at FROM app_user x WHERE x.user_id = p.user_id OFFSET 0) u ON true
+LEFT JOIN LATERAL (SELECT x.device_id, x.revoked_at FROM user_to_device x
+    WHERE x.user_id = p.user_id AND x.device_id = p.device_id OFFSET 0) d ON true
 WHERE u.deactivated_at IS NOT NULL OR d.device_id IS NULL OR d.revoked_at IS NOT NULL;

@@ -41,10 +41,11 @@ ORDER BY l.other_id LIMIT @max_rows::integer;
 
 -- name: RelationViews :many
 -- Both directions of many pairs of a user and a peer, by the pair's place in the lists; 0 where there is none.
+-- No equality of two columns, which keeps it look-ups by key: decision 20.
 SELECT q.ord::integer AS ord, coalesce(o.kind, 0)::smallint AS own, coalesce(p.kind, 0)::smallint AS other,
     o.updated_at AS own_at, p.updated_at AS other_at
 FROM (SELECT generate_subscripts(@user_ids::text[], 1) AS ord, unnest(@user_ids::text[]) AS user_id,
         unnest(@peer_ids::text[]) AS peer_id) q
-LEFT JOIN user_to_user o ON o.user_id = q.user_id AND o.peer_id = q.peer_id
-LEFT JOIN user_to_user p ON p.user_id = q.peer_id AND p.peer_id = q.user_id
+LEFT JOIN user_to_user o ON o.user_id = ANY (ARRAY[q.user_id]) AND o.peer_id BETWEEN q.peer_id AND q.peer_id
+LEFT JOIN user_to_user p ON p.user_id = ANY (ARRAY[q.peer_id]) AND p.peer_id BETWEEN q.user_id AND q.user_id
 ORDER BY q.ord;

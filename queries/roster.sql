@@ -27,20 +27,24 @@ SELECT user_id, (deactivated_at IS NOT NULL)::boolean AS deactivated FROM app_us
 WHERE user_id = ANY (@user_ids::text[]);
 
 -- name: RosterRelationsAgain :many
+-- OFFSET 0 makes this and what follows look-ups by key.
 SELECT t.user_id, t.peer_id, t.kind
 FROM (SELECT unnest(@user_ids::text[]) AS user_id, unnest(@peer_ids::text[]) AS peer_id) q
-JOIN user_to_user t ON t.user_id = q.user_id AND t.peer_id = q.peer_id;
+CROSS JOIN LATERAL (SELECT x.user_id, x.peer_id, x.kind FROM user_to_user x
+    WHERE x.user_id = q.user_id AND x.peer_id = q.peer_id OFFSET 0) t;
 
 -- name: RosterDevicesAgain :many
 SELECT t.user_id, t.device_id, (t.revoked_at IS NOT NULL)::boolean AS revoked
 FROM (SELECT unnest(@user_ids::text[]) AS user_id, unnest(@device_ids::text[]) AS device_id) q
-JOIN user_to_device t ON t.user_id = q.user_id AND t.device_id = q.device_id;
+CROSS JOIN LATERAL (SELECT x.user_id, x.device_id, x.revoked_at FROM user_to_device x
+    WHERE x.user_id = q.user_id AND x.device_id = q.device_id OFFSET 0) t;
 
 -- name: RosterMembershipsAgain :many
 SELECT t.user_id, t.session_id,
     (t.role + CASE WHEN t.left_seq IS NULL THEN 0 ELSE 4 END + CASE WHEN t.is_muted THEN 8 ELSE 0 END)::smallint AS traits
 FROM (SELECT unnest(@user_ids::text[]) AS user_id, unnest(@session_ids::uuid[]) AS session_id) q
-JOIN user_to_session t ON t.user_id = q.user_id AND t.session_id = q.session_id;
+CROSS JOIN LATERAL (SELECT x.user_id, x.session_id, x.role, x.left_seq, x.is_muted FROM user_to_session x
+    WHERE x.user_id = q.user_id AND x.session_id = q.session_id OFFSET 0) t;
 
 -- name: RosterSums :many
 -- Per table, by relation_change.kind, how many rows there are and the sum of their hashes: the first 8 bytes of SHA-256

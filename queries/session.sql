@@ -28,15 +28,18 @@ SELECT count(*) FROM user_to_session WHERE session_id = @session_id AND left_seq
 
 -- name: MemberCandidates :many
 -- What stands against making users members, one row per user id in the order given. Available are those who exist, are
--- not deactivated and have not blocked the user who asks.
+-- not deactivated and have not blocked the user who asks. parts: how many parts of the log those see who were members once.
+-- OFFSET 0 makes it look-ups by key.
 SELECT c.user_id::text AS user_id,
-    (a.user_id IS NOT NULL AND a.deactivated_at IS NULL AND NOT EXISTS (
-        SELECT FROM user_to_user b
-        WHERE b.user_id = c.user_id AND b.peer_id = @asked_by AND b.kind = 3))::boolean AS is_available,
-    (m.user_id IS NOT NULL AND m.left_seq IS NULL)::boolean AS is_member
+    (a.user_id IS NOT NULL AND a.deactivated_at IS NULL AND b.peer_id IS NULL)::boolean AS is_available,
+    (m.user_id IS NOT NULL AND m.left_seq IS NULL)::boolean AS is_member,
+    (CASE WHEN m.left_seq IS NULL THEN 0 ELSE 1 + (SELECT count(*) FROM unnest(m.earlier)) END)::integer AS parts
 FROM (SELECT generate_subscripts(@user_ids::text[], 1) AS ord, unnest(@user_ids::text[]) AS user_id) c
-LEFT JOIN app_user a ON a.user_id = c.user_id
-LEFT JOIN user_to_session m ON m.user_id = c.user_id AND m.session_id = @session_id
+LEFT JOIN LATERAL (SELECT u.user_id, u.deactivated_at FROM app_user u WHERE u.user_id = c.user_id OFFSET 0) a ON true
+LEFT JOIN LATERAL (SELECT r.peer_id FROM user_to_user r
+    WHERE r.user_id = c.user_id AND r.peer_id = @asked_by AND r.kind = 3 OFFSET 0) b ON true
+LEFT JOIN LATERAL (SELECT p.user_id, p.left_seq, p.earlier FROM user_to_session p
+    WHERE p.user_id = c.user_id AND p.session_id = @session_id OFFSET 0) m ON true
 ORDER BY c.ord;
 
 -- name: MemberJoin :one
@@ -137,7 +140,8 @@ WHERE (SELECT count(*) FROM (SELECT FROM user_to_session m
 -- entry that the user can see with the user's exceptional state of it, and what is unread (nothing once the user has
 -- left). Sessions without entries, direct ones whose first message was refused, are left out. The page is cut before
 -- anything is counted. The LIMIT 1 keeps the user's rows on the outside, and the head in the page lets the last entry be
--- found by its key: left to itself, the planner reads whole logs or the sessions of everybody.
+-- found by its key: left to itself, the planner reads whole logs or the sessions of everybody. So does a join by equality of two
+-- columns, hence the ANYs and BETWEENs: decision 20.
 SELECT sqlc.embed(m), sqlc.embed(s),
     (CASE WHEN m.left_seq IS NOT NULL OR s.last_seq <= greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq) THEN 0
         ELSE parley_unread(m.user_id, m.session_id, greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq),
@@ -154,8 +158,9 @@ FROM (
         AND (@include_left::boolean OR p.left_seq IS NULL) AND e.last_seq > 0
     ORDER BY p.session_id LIMIT @max_sessions::integer
 ) page
-JOIN user_to_session m ON m.user_id = page.user_id AND m.session_id = page.session_id
-JOIN session s ON s.session_id = page.session_id
-LEFT JOIN msg g ON g.session_id = page.session_id AND g.seq_id = page.head
-LEFT JOIN msg_state st ON st.user_id = page.user_id AND st.session_id = page.session_id AND st.seq_id = page.head
+JOIN user_to_session m ON m.user_id = ANY (ARRAY[page.user_id]) AND m.session_id BETWEEN page.session_id AND page.session_id
+JOIN session s ON s.session_id = ANY (ARRAY[page.session_id])
+LEFT JOIN msg g ON g.session_id = ANY (ARRAY[page.session_id]) AND g.seq_id BETWEEN page.head AND page.head
+LEFT JOIN LATERAL (SELECT x.is_read, x.is_delete FROM msg_state x
+    WHERE x.user_id = page.user_id AND x.session_id = page.session_id AND x.seq_id = page.head OFFSET 0) st ON true
 ORDER BY page.session_id;

@@ -90,7 +90,8 @@ WHERE user_id = @user_id AND session_id = @session_id AND seq_id <= @deleted_to_
 
 -- name: StateViews :many
 -- A user's cursors and unread counts in the given sessions, ended memberships too: those have nothing unread. OFFSET 0
--- makes it one look-up per session; left alone the planner goes over all sessions of the user, which are few on average.
+-- makes it look-ups by key; left alone the planner goes over all sessions of the user, which are few on average, or over
+-- everybody's.
 SELECT m.session_id, (m.left_seq IS NULL)::boolean AS active, m.read_seq, m.deleted_to_seq, m.marked_unread,
     (CASE WHEN m.left_seq IS NOT NULL OR s.last_seq <= greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq) THEN 0
         ELSE parley_unread(@user_id, m.session_id, greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq),
@@ -99,7 +100,8 @@ FROM (SELECT DISTINCT unnest(@session_ids::uuid[]) AS session_id) q
 CROSS JOIN LATERAL (
     SELECT u.session_id, u.left_seq, u.joined_seq, u.read_seq, u.deleted_to_seq, u.marked_unread FROM user_to_session u
     WHERE u.user_id = @user_id AND u.session_id = q.session_id OFFSET 0) m
-JOIN session s ON s.session_id = m.session_id
+CROSS JOIN LATERAL (
+    SELECT x.last_seq, x.countable_total FROM session x WHERE x.session_id = m.session_id OFFSET 0) s
 ORDER BY m.session_id;
 
 -- name: StateUnreadMany :many
@@ -116,13 +118,15 @@ CROSS JOIN LATERAL (
 
 -- name: StateUnreadList :many
 -- The sessions a user is in now that have something unread or are flagged so. The formula runs once per session, and
--- not at all for those that are read to the head.
+-- not at all for those that are read to the head. OFFSET 0 makes it look-ups by key.
 WITH counted AS MATERIALIZED (
     SELECT m.session_id, m.read_seq, m.deleted_to_seq, m.marked_unread,
         (CASE WHEN s.last_seq <= greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq) THEN 0
             ELSE parley_unread(m.user_id, m.session_id, greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq),
                 s.countable_total) END)::bigint AS unread
-    FROM user_to_session m JOIN session s ON s.session_id = m.session_id
+    FROM user_to_session m
+    CROSS JOIN LATERAL (
+        SELECT x.last_seq, x.countable_total FROM session x WHERE x.session_id = m.session_id OFFSET 0) s
     WHERE m.user_id = @user_id AND m.left_seq IS NULL
 )
 SELECT session_id, read_seq, deleted_to_seq, marked_unread, unread FROM counted

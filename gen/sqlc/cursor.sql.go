@@ -78,17 +78,19 @@ func (q *Queries) DeviceSetSynced(ctx context.Context, db DBTX, arg DeviceSetSyn
 
 const PositionList = `-- name: PositionList :many
 SELECT m.session_id, m.role, m.joined_seq, m.visible_seq, m.left_seq, m.earlier, m.deleted_to_seq, s.last_seq,
-    m.is_muted, m.notifications_muted, m.is_pinned, m.is_archived, c.acked_seq
+    m.is_muted, m.notifications_muted, m.is_pinned, m.is_archived,
+    (c.acked_seq IS NOT NULL)::boolean AS has_cursor, coalesce(c.acked_seq, 0)::bigint AS acked_seq
 FROM user_to_session m
-JOIN session s ON s.session_id = m.session_id AND s.last_seq > 0
-LEFT JOIN device_cursor c ON c.user_id = m.user_id AND c.device_id = $1 AND c.session_id = m.session_id
-WHERE m.user_id = $2 AND m.session_id = ANY ($3::uuid[])
+CROSS JOIN LATERAL (SELECT x.last_seq FROM session x WHERE x.session_id = m.session_id AND x.last_seq > 0 OFFSET 0) s
+LEFT JOIN LATERAL (SELECT y.acked_seq FROM device_cursor y
+    WHERE y.user_id = $1 AND y.device_id = $2 AND y.session_id = m.session_id OFFSET 0) c ON true
+WHERE m.user_id = $1 AND m.session_id = ANY ($3::uuid[])
 ORDER BY m.session_id
 `
 
 type PositionListParams struct {
-	DeviceID   string
 	UserID     string
+	DeviceID   string
 	SessionIds []uuid.UUID
 }
 
@@ -105,12 +107,14 @@ type PositionListRow struct {
 	NotificationsMuted bool
 	IsPinned           bool
 	IsArchived         bool
-	AckedSeq           *int64
+	HasCursor          bool
+	AckedSeq           int64
 }
 
-// Where a user and a device stand in the given sessions; those that the user never was in are left out.
+// Where a user and a device stand in the given sessions; those that the user never was in are left out. OFFSET 0 makes it
+// look-ups by key.
 func (q *Queries) PositionList(ctx context.Context, db DBTX, arg PositionListParams) ([]PositionListRow, error) {
-	rows, err := db.Query(ctx, PositionList, arg.DeviceID, arg.UserID, arg.SessionIds)
+	rows, err := db.Query(ctx, PositionList, arg.UserID, arg.DeviceID, arg.SessionIds)
 	if err != nil {
 		return nil, err
 	}
@@ -131,6 +135,7 @@ func (q *Queries) PositionList(ctx context.Context, db DBTX, arg PositionListPar
 			&i.NotificationsMuted,
 			&i.IsPinned,
 			&i.IsArchived,
+			&i.HasCursor,
 			&i.AckedSeq,
 		); err != nil {
 			return nil, err

@@ -15,9 +15,12 @@ const ReadAudience = `-- name: ReadAudience :many
 
 SELECT w.place::integer AS place, m.user_id
 FROM unnest($1::text[]) WITH ORDINALITY AS w (reader, place)
-JOIN user_to_session own ON own.user_id = w.reader AND own.session_id = ($2::uuid[])[w.place] AND own.left_seq IS NULL
-JOIN session s ON s.session_id = own.session_id AND s.member_count <= $3::integer
-JOIN user_to_session m ON m.session_id = s.session_id AND m.left_seq IS NULL AND m.user_id <> w.reader
+CROSS JOIN LATERAL (SELECT o.session_id FROM user_to_session o
+    WHERE o.user_id = w.reader AND o.session_id = ($2::uuid[])[w.place] AND o.left_seq IS NULL OFFSET 0) own
+CROSS JOIN LATERAL (SELECT s.session_id FROM session s
+    WHERE s.session_id = own.session_id AND s.member_count <= $3::integer OFFSET 0) small
+CROSS JOIN LATERAL (SELECT x.user_id FROM user_to_session x
+    WHERE x.session_id = small.session_id AND x.left_seq IS NULL AND x.user_id <> w.reader OFFSET 0) m
 WHERE NOT EXISTS (SELECT FROM user_to_user b WHERE b.kind = 3
     AND ((b.user_id = w.reader AND b.peer_id = m.user_id) OR (b.user_id = m.user_id AND b.peer_id = w.reader)))
 `
@@ -35,7 +38,7 @@ type ReadAudienceRow struct {
 
 // Read positions as others are told them.
 // Of read positions, by their place from 1: the active members who may know them. The session has at most max_members, the
-// reader is one of them, and neither has blocked the other.
+// reader is one of them, and neither has blocked the other. OFFSET 0 makes it look-ups by key.
 func (q *Queries) ReadAudience(ctx context.Context, db DBTX, arg ReadAudienceParams) ([]ReadAudienceRow, error) {
 	rows, err := db.Query(ctx, ReadAudience, arg.UserIds, arg.SessionIds, arg.MaxMembers)
 	if err != nil {

@@ -182,8 +182,8 @@ SELECT q.ord::integer AS ord, coalesce(o.kind, 0)::smallint AS own, coalesce(p.k
     o.updated_at AS own_at, p.updated_at AS other_at
 FROM (SELECT generate_subscripts($1::text[], 1) AS ord, unnest($1::text[]) AS user_id,
         unnest($2::text[]) AS peer_id) q
-LEFT JOIN user_to_user o ON o.user_id = q.user_id AND o.peer_id = q.peer_id
-LEFT JOIN user_to_user p ON p.user_id = q.peer_id AND p.peer_id = q.user_id
+LEFT JOIN user_to_user o ON o.user_id = ANY (ARRAY[q.user_id]) AND o.peer_id BETWEEN q.peer_id AND q.peer_id
+LEFT JOIN user_to_user p ON p.user_id = ANY (ARRAY[q.peer_id]) AND p.peer_id BETWEEN q.user_id AND q.user_id
 ORDER BY q.ord
 `
 
@@ -201,6 +201,7 @@ type RelationViewsRow struct {
 }
 
 // Both directions of many pairs of a user and a peer, by the pair's place in the lists; 0 where there is none.
+// No equality of two columns, which keeps it look-ups by key: decision 20.
 func (q *Queries) RelationViews(ctx context.Context, db DBTX, arg RelationViewsParams) ([]RelationViewsRow, error) {
 	rows, err := db.Query(ctx, RelationViews, arg.UserIds, arg.PeerIds)
 	if err != nil {

@@ -44,7 +44,8 @@ func (q *Queries) RosterDevices(ctx context.Context, db DBTX) ([]RosterDevicesRo
 const RosterDevicesAgain = `-- name: RosterDevicesAgain :many
 SELECT t.user_id, t.device_id, (t.revoked_at IS NOT NULL)::boolean AS revoked
 FROM (SELECT unnest($1::text[]) AS user_id, unnest($2::text[]) AS device_id) q
-JOIN user_to_device t ON t.user_id = q.user_id AND t.device_id = q.device_id
+CROSS JOIN LATERAL (SELECT x.user_id, x.device_id, x.revoked_at FROM user_to_device x
+    WHERE x.user_id = q.user_id AND x.device_id = q.device_id OFFSET 0) t
 `
 
 type RosterDevicesAgainParams struct {
@@ -114,7 +115,8 @@ const RosterMembershipsAgain = `-- name: RosterMembershipsAgain :many
 SELECT t.user_id, t.session_id,
     (t.role + CASE WHEN t.left_seq IS NULL THEN 0 ELSE 4 END + CASE WHEN t.is_muted THEN 8 ELSE 0 END)::smallint AS traits
 FROM (SELECT unnest($1::text[]) AS user_id, unnest($2::uuid[]) AS session_id) q
-JOIN user_to_session t ON t.user_id = q.user_id AND t.session_id = q.session_id
+CROSS JOIN LATERAL (SELECT x.user_id, x.session_id, x.role, x.left_seq, x.is_muted FROM user_to_session x
+    WHERE x.user_id = q.user_id AND x.session_id = q.session_id OFFSET 0) t
 `
 
 type RosterMembershipsAgainParams struct {
@@ -197,7 +199,8 @@ func (q *Queries) RosterRelations(ctx context.Context, db DBTX) ([]RosterRelatio
 const RosterRelationsAgain = `-- name: RosterRelationsAgain :many
 SELECT t.user_id, t.peer_id, t.kind
 FROM (SELECT unnest($1::text[]) AS user_id, unnest($2::text[]) AS peer_id) q
-JOIN user_to_user t ON t.user_id = q.user_id AND t.peer_id = q.peer_id
+CROSS JOIN LATERAL (SELECT x.user_id, x.peer_id, x.kind FROM user_to_user x
+    WHERE x.user_id = q.user_id AND x.peer_id = q.peer_id OFFSET 0) t
 `
 
 type RosterRelationsAgainParams struct {
@@ -211,6 +214,7 @@ type RosterRelationsAgainRow struct {
 	Kind   int16
 }
 
+// OFFSET 0 makes this and what follows look-ups by key.
 func (q *Queries) RosterRelationsAgain(ctx context.Context, db DBTX, arg RosterRelationsAgainParams) ([]RosterRelationsAgainRow, error) {
 	rows, err := db.Query(ctx, RosterRelationsAgain, arg.UserIds, arg.PeerIds)
 	if err != nil {

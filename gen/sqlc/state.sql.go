@@ -561,7 +561,9 @@ WITH counted AS MATERIALIZED (
         (CASE WHEN s.last_seq <= greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq) THEN 0
             ELSE parley_unread(m.user_id, m.session_id, greatest(m.joined_seq - 1, m.deleted_to_seq, m.read_seq),
                 s.countable_total) END)::bigint AS unread
-    FROM user_to_session m JOIN session s ON s.session_id = m.session_id
+    FROM user_to_session m
+    CROSS JOIN LATERAL (
+        SELECT x.last_seq, x.countable_total FROM session x WHERE x.session_id = m.session_id OFFSET 0) s
     WHERE m.user_id = $1 AND m.left_seq IS NULL
 )
 SELECT session_id, read_seq, deleted_to_seq, marked_unread, unread FROM counted
@@ -578,7 +580,7 @@ type StateUnreadListRow struct {
 }
 
 // The sessions a user is in now that have something unread or are flagged so. The formula runs once per session, and
-// not at all for those that are read to the head.
+// not at all for those that are read to the head. OFFSET 0 makes it look-ups by key.
 func (q *Queries) StateUnreadList(ctx context.Context, db DBTX, userID string) ([]StateUnreadListRow, error) {
 	rows, err := db.Query(ctx, StateUnreadList, userID)
 	if err != nil {
@@ -658,7 +660,8 @@ FROM (SELECT DISTINCT unnest($2::uuid[]) AS session_id) q
 CROSS JOIN LATERAL (
     SELECT u.session_id, u.left_seq, u.joined_seq, u.read_seq, u.deleted_to_seq, u.marked_unread FROM user_to_session u
     WHERE u.user_id = $1 AND u.session_id = q.session_id OFFSET 0) m
-JOIN session s ON s.session_id = m.session_id
+CROSS JOIN LATERAL (
+    SELECT x.last_seq, x.countable_total FROM session x WHERE x.session_id = m.session_id OFFSET 0) s
 ORDER BY m.session_id
 `
 
@@ -677,7 +680,8 @@ type StateViewsRow struct {
 }
 
 // A user's cursors and unread counts in the given sessions, ended memberships too: those have nothing unread. OFFSET 0
-// makes it one look-up per session; left alone the planner goes over all sessions of the user, which are few on average.
+// makes it look-ups by key; left alone the planner goes over all sessions of the user, which are few on average, or over
+// everybody's.
 func (q *Queries) StateViews(ctx context.Context, db DBTX, arg StateViewsParams) ([]StateViewsRow, error) {
 	rows, err := db.Query(ctx, StateViews, arg.UserID, arg.SessionIds)
 	if err != nil {

@@ -55,11 +55,16 @@ type peers interface {
 }
 
 // Advanced implements feed.Sink. What this node commits itself waits until that was published.
-func (f *feedSink) Advanced(sessionID uuid.UUID, head int64) { f.underway.advanced(sessionID, head) }
+func (f *feedSink) Advanced(epoch string, sessionID uuid.UUID, head int64) {
+	f.underway.advanced(epoch, sessionID, head)
+}
 
-func (f *feedSink) tellAdvanced(sessionID uuid.UUID, head int64) {
-	f.ring.Behind(sessionID, head)
-	f.hub.Advance(sessionID, head)
+// tellAdvanced tells of a head of the log's present life. One of a former life may lie beyond what is there now.
+func (f *feedSink) tellAdvanced(life string, sessionID uuid.UUID, head int64) {
+	f.epoch.in(life, func() {
+		f.ring.Behind(sessionID, head)
+		f.hub.Advance(sessionID, head)
+	})
 }
 
 // Recalled implements feed.Sink.
@@ -80,8 +85,8 @@ func (f *feedSink) StateChanged(ctx context.Context, userID string, sessionID uu
 }
 
 // StreamStarted implements feed.Sink.
-func (f *feedSink) StreamStarted(userID, deviceID string, number int64) {
-	f.streams.Started(userID, deviceID, number)
+func (f *feedSink) StreamStarted(epoch, userID, deviceID string, number int64) {
+	f.epoch.in(epoch, func() { f.streams.Started(userID, deviceID, number) })
 }
 
 // RelationsChanged implements feed.Sink: devices and users that may no longer be here lose their streams, and

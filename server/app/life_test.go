@@ -8,6 +8,7 @@ import (
 	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/require"
 
+	"github.com/parley-im/parley/server/hub"
 	"github.com/parley-im/parley/server/message"
 	"github.com/parley-im/parley/server/offline"
 	"github.com/parley-im/parley/server/ring"
@@ -48,7 +49,7 @@ func newLifeWorld() *lifeWorld {
 	clock := clockwork.NewRealClock()
 	w := &lifeWorld{life: &epoch{}, ring: ring.New(1<<20, nil), hub: &told{}, id: uuid.New(), heads: map[uuid.UUID]int64{}}
 	u := newUnderway()
-	u.tell = func(id uuid.UUID, head int64) { w.heads[id] = head }
+	u.tell = func(_ string, id uuid.UUID, head int64) { w.heads[id] = head }
 	w.publisher = publisher{&offline.Publisher{Ring: w.ring, Hub: w.hub,
 		Keeper: offline.NewKeeper(nil, clock, slog.New(slog.DiscardHandler), nil)}, w.life,
 		statecache.New(nil, nil, nil, statecache.Config{}, clock, nil), u}
@@ -75,7 +76,7 @@ func (w *lifeWorld) holds(seq int64) bool {
 func TestEntriesOfAFormerLifeAreNotPublished(t *testing.T) {
 	w := newLifeWorld()
 	w.underway.add(w.id, 3) // committed, or about to be
-	w.underway.advanced(w.id, 30)
+	w.underway.advanced("one", w.id, 30)
 	w.Publish("one", w.entry(1))
 	require.True(t, w.holds(1))
 	require.True(t, w.life.observe("two"))
@@ -112,4 +113,22 @@ func TestLifeDoesNotEndWhileEntriesAreTold(t *testing.T) {
 	require.Equal(t, "two", w.life.Current())
 	require.False(t, w.holds(1))
 	require.Empty(t, w.hub.seqs)
+}
+
+// What a poll that the former primary answered found of heads is not told in the present life: they may lie beyond what is
+// there now, and streams would look for entries that nobody has. Not even where it waited for commits of this node.
+func TestHeadsOfAFormerLifeAreNotTold(t *testing.T) {
+	w := newLifeWorld()
+	sink := &feedSink{epoch: w.life, ring: w.ring, hub: hub.New(), underway: w.underway}
+	w.underway.tell = sink.tellAdvanced
+	w.underway.add(w.id, 1)
+	sink.Advanced("one", w.id, 30)
+	require.True(t, w.life.observe("two"))
+	sink.Advanced("one", w.id, 31) // the poll had begun before
+	w.ring.Append(wire.Encode(w.entry(1)[0]))
+	w.underway.add(w.id, -1)
+	sink.Advanced("one", w.id, 32)
+	require.True(t, w.holds(1), "the ring believes that it is behind a head of the former life")
+	sink.Advanced("two", w.id, 2)
+	require.False(t, w.holds(1))
 }

@@ -74,6 +74,7 @@ func boundsTable() string {
 		{"a token", kib(auth.MaxTokenBytes), "UNAUTHENTICATED `TOKEN_INVALID`"},
 		{"lifetime of a token", strconv.Itoa(int(auth.DefaultMaxLifetime.Hours()/24)) + " days", "UNAUTHENTICATED `TOKEN_INVALID`"},
 		{"members of a group", strconv.Itoa(session.MaxMembers), "RESOURCE_EXHAUSTED `GROUP_FULL`"},
+		{"parts of a group's log that a user sees, by leaving and being added again", strconv.Itoa(session.MaxParts), "NOT_FOUND `USER_UNAVAILABLE`, unless the group shows its past to new members"},
 		{"sessions of a user, groups and direct ones", strconv.Itoa(session.MaxSessions) + " (`PARLEY_MAX_SESSIONS`)", "RESOURCE_EXHAUSTED `TOO_MANY_SESSIONS`; to others who write first, RECIPIENT_UNAVAILABLE"},
 		{"devices of a user that are not revoked", strconv.Itoa(device.MaxDevices), "RESOURCE_EXHAUSTED `TOO_MANY_DEVICES`"},
 		{"streams of a device", "1", "the older one ends: FAILED_PRECONDITION `STREAM_DISPLACED`"},

@@ -17,15 +17,21 @@ import (
 // missed something, and a session in which much is sent would never get out of that. It is told when nothing is under way
 // any more. Safe for concurrent use.
 type underway struct {
-	tell func(sessionID uuid.UUID, head int64) // called without the lock
+	tell func(life string, sessionID uuid.UUID, head int64) // called without the lock
 
 	mu    sync.Mutex
-	count map[uuid.UUID]int   // drafts, changes and entries
-	heads map[uuid.UUID]int64 // to be told
+	count map[uuid.UUID]int      // drafts, changes and entries
+	heads map[uuid.UUID]lifeHead // to be told
+}
+
+// lifeHead is a session's head in a life of the log.
+type lifeHead struct {
+	life string
+	seq  int64
 }
 
 func newUnderway() *underway {
-	return &underway{count: make(map[uuid.UUID]int), heads: make(map[uuid.UUID]int64)}
+	return &underway{count: make(map[uuid.UUID]int), heads: make(map[uuid.UUID]lifeHead)}
 }
 
 // add counts n more of a session, or less.
@@ -35,28 +41,29 @@ func (u *underway) add(id uuid.UUID, n int) {
 	}
 	u.mu.Lock()
 	u.count[id] += n
-	left, head := u.count[id], int64(0)
+	left, head := u.count[id], lifeHead{}
 	if left == 0 {
 		head = u.heads[id]
 		delete(u.count, id)
 		delete(u.heads, id)
 	}
 	u.mu.Unlock()
-	if head > 0 {
-		u.tell(id, head)
+	if head.seq > 0 {
+		u.tell(head.life, id, head.seq)
 	}
 }
 
-// advanced tells of a head, now or when nothing of the session is under way.
-func (u *underway) advanced(id uuid.UUID, head int64) {
+// advanced tells of a head, now or when nothing of the session is under way. Of several those of the newest life count: the
+// one of the last that came.
+func (u *underway) advanced(life string, id uuid.UUID, head int64) {
 	u.mu.Lock()
 	later := u.count[id] > 0
-	if later {
-		u.heads[id] = max(u.heads[id], head)
+	if last := u.heads[id]; later && (last.life != life || last.seq < head) {
+		u.heads[id] = lifeHead{life, head}
 	}
 	u.mu.Unlock()
 	if !later {
-		u.tell(id, head)
+		u.tell(life, id, head)
 	}
 }
 

@@ -52,11 +52,11 @@ func TestHeadsOfOwnCommitsAreToldAfterTheyWerePublished(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			told := map[uuid.UUID]int64{}
 			u := newUnderway()
-			u.tell = func(id uuid.UUID, head int64) { told[id] = head }
+			u.tell = func(_ string, id uuid.UUID, head int64) { told[id] = head }
 			c.log.during = func() {
-				u.advanced(busy, 7)
-				u.advanced(busy, 6)
-				u.advanced(other, 3)
+				u.advanced("life", busy, 7)
+				u.advanced("life", busy, 6)
+				u.advanced("life", other, 3)
 				require.Equal(t, map[uuid.UUID]int64{other: 3}, told)
 			}
 			log := countedLog{&c.log, u}

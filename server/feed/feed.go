@@ -91,14 +91,16 @@ type Store interface {
 
 // Sink is told what changed. Its methods must not block for long: they delay the feed.
 type Sink interface {
-	// Advanced: the session's head is at least head. It may be told later where the entries are about to come anyway.
-	Advanced(sessionID uuid.UUID, head int64)
+	// Advanced: the session's head is at least head in this life of the log, which may be over: a poll may still have been
+	// answered by the former primary. It may be told later where the entries are about to come anyway.
+	Advanced(epoch string, sessionID uuid.UUID, head int64)
 	// Recalled: something was recalled in the session.
 	Recalled(sessionID uuid.UUID)
 	// StateChanged: the user's message states in the session changed.
 	StateChanged(ctx context.Context, userID string, sessionID uuid.UUID)
-	// StreamStarted: a stream of the device began, here or elsewhere. The higher the number, the newer the stream.
-	StreamStarted(userID, deviceID string, number int64)
+	// StreamStarted: a stream of the device began, here or elsewhere, in this life of the log. The higher the number, the
+	// newer the stream.
+	StreamStarted(epoch, userID, deviceID string, number int64)
 	// RelationsChanged: these rows changed, in the order of their ids.
 	RelationsChanged(ctx context.Context, changed []Relation)
 	// Lost: changes may have been missed; everything must be read again.
@@ -287,13 +289,13 @@ func (f *Feed) poll(ctx context.Context) error {
 	f.tellMoved(ctx, b)
 	for _, c := range b.Commits {
 		for i, id := range c.Sessions {
-			f.sink.Advanced(id, c.Heads[i])
+			f.sink.Advanced(b.Epoch, id, c.Heads[i])
 		}
 		for _, id := range c.Recalls {
 			f.sink.Recalled(id)
 		}
 		for i, user := range c.StreamUsers {
-			f.sink.StreamStarted(user, c.StreamDevices[i], c.StreamNumbers[i])
+			f.sink.StreamStarted(b.Epoch, user, c.StreamDevices[i], c.StreamNumbers[i])
 		}
 		if len(c.StateUsers) == 0 || f.wasHandled(c.ID) {
 			continue

@@ -47,12 +47,12 @@ func (s *script) Trim(_ context.Context, until string) (int64, error) {
 
 type told struct{ events chan string }
 
-func (t told) Advanced(_ uuid.UUID, head int64) {
-	t.events <- "advanced " + time.Duration(head).String()
+func (t told) Advanced(epoch string, _ uuid.UUID, head int64) {
+	t.events <- fmt.Sprint("advanced ", head, " of ", epoch)
 }
 func (t told) Recalled(id uuid.UUID) { t.events <- "recalled " + string('0'+rune(id[0])) }
-func (t told) StreamStarted(user, device string, number int64) {
-	t.events <- fmt.Sprint("stream ", user, "/", device, " ", number)
+func (t told) StreamStarted(epoch, user, device string, number int64) {
+	t.events <- fmt.Sprint("stream ", user, "/", device, " ", number, " of ", epoch)
 }
 func (t told) StateChanged(_ context.Context, user string, _ uuid.UUID) {
 	t.events <- "state " + user
@@ -101,7 +101,7 @@ func TestFeed(t *testing.T) {
 			SentSessions: []uuid.UUID{id, id}},
 	}, Relations: []feed.Relation{{Kind: feed.User, UserID: "carol"}, {Kind: feed.UserToSession, UserID: "erin", OtherID: id.String()}}}
 	require.Equal(t, "s0", tick())
-	for _, want := range []string{"moved told here bob dave erin", "recalled 2", "advanced 3ns", "stream fay/phone 12", "state bob", "relation carol"} {
+	for _, want := range []string{"moved told here bob dave erin", "recalled 2", "advanced 3 of e1", "stream fay/phone 12 of e1", "state bob", "relation carol"} {
 		require.Equal(t, want, <-sink.events)
 	}
 
@@ -151,7 +151,7 @@ func TestHandledRowsAreForgottenOnceNobodyCanAsk(t *testing.T) {
 		if len(commits) > 0 {
 			require.Equal(t, "moved told twice", <-sink.events)
 		}
-		require.Equal(t, "advanced 1ns", <-sink.events, "nothing else is told")
+		require.Equal(t, "advanced 1 of e1", <-sink.events, "nothing else is told")
 	}
 	commit := func(id int64) feed.Commit {
 		return feed.Commit{ID: id, StateUsers: []string{"told twice"}, StateSessions: []uuid.UUID{{3}}}

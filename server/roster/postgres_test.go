@@ -28,8 +28,8 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 type sink struct{ *roster.Roster }
 
 func (s sink) RelationsChanged(ctx context.Context, c []feed.Relation) { s.Apply(ctx, c) }
-func (sink) StreamStarted(string, string, int64)                       {}
-func (sink) Advanced(uuid.UUID, int64)                                 {}
+func (sink) StreamStarted(string, string, string, int64)               {}
+func (sink) Advanced(string, uuid.UUID, int64)                         {}
 func (sink) StateChanged(context.Context, string, uuid.UUID)           {}
 func (sink) Recalled(uuid.UUID)                                        {}
 func (sink) EpochChanged(string)                                       {}

@@ -74,18 +74,26 @@ func create(ctx context.Context, l Log, by Actor, id uuid.UUID, g Group, members
 	return l.Join(ctx, joining[1:], RoleMember, e.Seq, g.HistoryVisible)
 }
 
+// lockedBelow is the bound on a user's sessions below which everybody who joins is locked. Half of a bound that is higher is
+// more sessions than are being made of one user at any moment: a batch of messages, which holds the user's lock, and a
+// few changes on each node.
+const lockedBelow = 8192
+
 // crowd is what was seen of the users' numbers of sessions before a session is locked.
 type crowd struct {
 	most int                 // how many sessions a user may be in
-	near map[string]struct{} // who is in half as many or more
+	near map[string]struct{} // who is in half as many or more; everybody where the bound is low
 }
 
-// crowd looks at that before the lock: it reads that many rows of each user. Only who is near the limit is counted again under
-// the lock, with their own rows locked too. So nobody passes it who does not come into the other half of it at the very moment
-// between the two, and joining is not held up by what others do with the same users.
-func (s *Service) crowd(ctx context.Context, userIDs []string) (crowd, error) {
-	ids, err := s.store.Full(ctx, userIDs, max(s.maxSessions/2, 1))
-	c := crowd{most: s.maxSessions, near: make(map[string]struct{}, len(ids))}
+// crowd looks at that before the lock: it reads that many rows of each user. Under the lock all are counted again, those near
+// the limit with their own rows locked too. So nobody passes it, and where the bound is high joining is not held up by what
+// others do with the same users.
+func (s *Service) crowd(ctx context.Context, userIDs []string) (c crowd, err error) {
+	ids := userIDs
+	if s.maxSessions >= lockedBelow {
+		ids, err = s.store.Full(ctx, userIDs, s.maxSessions/2)
+	}
+	c = crowd{most: s.maxSessions, near: make(map[string]struct{}, len(ids))}
 	for _, id := range ids {
 		c.near[id] = struct{}{}
 	}
@@ -100,14 +108,14 @@ func (c crowd) room(ctx context.Context, l Log, joining []string) error {
 			near = append(near, id)
 		}
 	}
-	if len(near) == 0 {
+	if len(joining) == 0 {
 		return nil
 	}
-	full, err := l.Full(ctx, near, c.most)
+	full, err := l.Full(ctx, near, joining, c.most)
 	if err != nil {
 		return err
 	}
-	for _, id := range near { // the first in the order of the request
+	for _, id := range joining { // the first in the order of the request
 		if slices.Contains(full, id) {
 			return refusal.New(refusal.TooManySessions, "This user is in as many sessions as a user may be in.", "user_id", id)
 		}
@@ -126,7 +134,7 @@ func admissible(ctx context.Context, l Log, by Actor, s Session, userIDs []strin
 		if u.Member {
 			continue
 		}
-		if !u.Available {
+		if !u.Available || u.Parts >= MaxParts && !s.HistoryVisible {
 			return nil, userUnavailable(u.UserID)
 		}
 		joining = append(joining, u.UserID)

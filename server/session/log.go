@@ -29,9 +29,9 @@ type Log interface {
 	CountRole(ctx context.Context, role Role) (int64, error)
 	// Candidates tells what stands against making users members when by asks for it: one answer per id, in their order.
 	Candidates(ctx context.Context, by string, userIDs []string) ([]Candidate, error)
-	// Full locks users, so that no direct session of theirs is made and nobody else's Full returns before the transaction ends,
-	// and returns those who are in at least limit sessions then, in any order.
-	Full(ctx context.Context, userIDs []string, limit int) ([]string, error)
+	// Full locks the users of near, so that no direct session of theirs is made and nobody else's Full returns before the
+	// transaction ends, and returns those of all who are in at least limit sessions then, in any order.
+	Full(ctx context.Context, near, all []string, limit int) ([]string, error)
 	// Create makes a group of s with head 0 and no members. Session must have said that there is none.
 	Create(ctx context.Context, s Session) error
 	// Update stores title, picture and settings of s.
@@ -61,6 +61,8 @@ type Candidate struct {
 	Available bool
 	// Member is true for users who are members now.
 	Member bool
+	// Parts is how many parts of the log a former member sees; 0 for all others.
+	Parts int
 }
 
 // LoggedMessage is what a recall needs to know of its message.

@@ -12,8 +12,8 @@ import (
 
 // AddMembers makes users members of a group, all of them or, with a refusal, none, and returns the seq of the entry by
 // which they came in. Members and repeats are passed over; the present head is returned when nobody is left to add.
-// Refusals: SESSION_UNAVAILABLE, DIRECT_SESSION, ROLE_TOO_LOW (below admin), USER_UNAVAILABLE, GROUP_FULL,
-// TOO_MANY_SESSIONS.
+// Refusals: SESSION_UNAVAILABLE, DIRECT_SESSION, ROLE_TOO_LOW (below admin), USER_UNAVAILABLE (somebody who sees MaxParts
+// of a group that hides its past, too), GROUP_FULL, TOO_MANY_SESSIONS.
 func (s *Service) AddMembers(ctx context.Context, by Actor, id uuid.UUID, userIDs []string) (seq int64, err error) {
 	userIDs = distinct(userIDs)
 	crowd, err := s.crowd(ctx, userIDs)

@@ -95,8 +95,8 @@ func (m *memory) Full(_ context.Context, userIDs []string, _ int) (full []string
 }
 
 // Full implements session.Log.
-func (l *memoryLog) Full(ctx context.Context, userIDs []string, limit int) ([]string, error) {
-	return l.m.Full(ctx, userIDs, limit)
+func (l *memoryLog) Full(ctx context.Context, _, all []string, limit int) ([]string, error) {
+	return l.m.Full(ctx, all, limit)
 }
 
 // View implements session.Store, without counts.
@@ -152,8 +152,11 @@ func (l *memoryLog) Candidates(_ context.Context, by string, userIDs []string) (
 	for _, id := range userIDs {
 		gone, exists := l.m.users[id]
 		m, known := l.members[id]
-		out = append(out, session.Candidate{UserID: id, Available: exists && !gone && !l.m.blocks[[2]string{id, by}],
-			Member: known && m.Active()})
+		c := session.Candidate{UserID: id, Available: exists && !gone && !l.m.blocks[[2]string{id, by}], Member: known && m.Active()}
+		if known && !c.Member {
+			c.Parts = len(m.Visible)
+		}
+		out = append(out, c)
 	}
 	return out, nil
 }

@@ -14,6 +14,10 @@ import (
 const (
 	// MaxMembers is how many members a group may have; past it additions are refused with GROUP_FULL.
 	MaxMembers = 10_000
+	// MaxParts is how many parts of a group's log a user may see apart from each other, as comes of leaving and being added
+	// again; past it they are added only where the group shows its past (USER_UNAVAILABLE). Every stream of theirs keeps the
+	// parts, 16 bytes each.
+	MaxParts = 2_000
 	// MaxSessions is how many sessions a user may be in unless LimitSessions says otherwise; past it they are added to no
 	// group and no direct session of theirs is made (TOO_MANY_SESSIONS).
 	MaxSessions = 10_000

@@ -227,8 +227,8 @@ type mover struct {
 	polled *atomic.Int64
 }
 
-func (mover) StreamStarted(string, string, int64)               {}
-func (mover) Advanced(uuid.UUID, int64)                         {}
+func (mover) StreamStarted(string, string, string, int64)       {}
+func (mover) Advanced(string, uuid.UUID, int64)                 {}
 func (mover) Recalled(uuid.UUID)                                {}
 func (mover) StateChanged(context.Context, string, uuid.UUID)   {}
 func (mover) RelationsChanged(context.Context, []feed.Relation) {}

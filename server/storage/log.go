@@ -118,7 +118,7 @@ func (l *sessionLog) Candidates(ctx context.Context, by string, userIDs []string
 	for i, id := range userIDs {
 		out[i].UserID = id
 		if len(rows) > 0 && rows[0].UserID == id { // rows are in the same order, without what is no text
-			out[i].Available, out[i].Member = rows[0].IsAvailable, rows[0].IsMember
+			out[i].Available, out[i].Member, out[i].Parts = rows[0].IsAvailable, rows[0].IsMember, int(rows[0].Parts)
 			rows = rows[1:]
 		}
 	}
@@ -126,12 +126,14 @@ func (l *sessionLog) Candidates(ctx context.Context, by string, userIDs []string
 }
 
 // Full locks in one statement and counts in the next, which sees what others committed while the first waited.
-func (l *sessionLog) Full(ctx context.Context, userIDs []string, limit int) ([]string, error) {
-	if err := l.q.UserLockMany(ctx, l.tx, userIDs); err != nil {
-		return nil, err
+func (l *sessionLog) Full(ctx context.Context, near, all []string, limit int) ([]string, error) {
+	if len(near) > 0 {
+		if err := l.q.UserLockMany(ctx, l.tx, near); err != nil {
+			return nil, err
+		}
 	}
 	return l.q.MembershipListFull(ctx, l.tx, sqlc.MembershipListFullParams{
-		UserIds: userIDs, MaxSessions: int32(limit), //nolint:gosec // at most session.MaxMaxSessions
+		UserIds: all, MaxSessions: int32(limit), //nolint:gosec // at most session.MaxMaxSessions
 	})
 }
 

@@ -283,7 +283,7 @@ func TestMakingBesideJoining(t *testing.T) {
 		})
 		wg.Go(func() {
 			_, err := storage.Sessions{DB: storage.New(pool)}.WithLog(context.Background(), id, func(ctx context.Context, l session.Log) error {
-				full, err := l.Full(ctx, []string{"alice"}, most)
+				full, err := l.Full(ctx, []string{"alice"}, []string{"alice"}, most)
 				if err != nil || len(full) > 0 {
 					return err
 				}

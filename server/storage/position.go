@@ -35,9 +35,7 @@ func (s Positions) Positions(ctx context.Context, userID, deviceID string, ids [
 			Role: session.Role(r.Role), Active: r.LeftSeq == nil, JoinedSeq: r.JoinedSeq, DeletedToSeq: r.DeletedToSeq,
 			Head: r.LastSeq, Settings: stream.Settings{Muted: r.IsMuted, NotificationsMuted: r.NotificationsMuted,
 				Pinned: r.IsPinned, Archived: r.IsArchived}}
-		if r.AckedSeq != nil {
-			out[i].Acked, out[i].HasCursor = *r.AckedSeq, true
-		}
+		out[i].Acked, out[i].HasCursor = r.AckedSeq, r.HasCursor
 	}
 	return out, nil
 }

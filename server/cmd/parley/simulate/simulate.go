@@ -35,6 +35,7 @@ const (
 	ChannelBytes    = 251    // memory of Redis per channel with one subscribed node
 	SubscribedBytes = 160    // and per further node
 	CachedBytes     = 457    // memory of Redis per cached entry of 200 bytes
+	PresenceBytes   = 239    // memory of Redis per user who is online, on one device
 	HintsPerSecond  = 350_000
 	// CommitsPerSecond is what PostgreSQL takes in batches of 64 on two quiet cores.
 	CommitsPerSecond = 36_900
@@ -51,6 +52,10 @@ const (
 	redisBytes        = 16 << 30
 	// commandsPerMessage of Redis: the hint, and the script that appends to the cache.
 	commandsPerMessage = 2
+	// refreshCommands of Redis per device that is online, every refreshSeconds (presence.RefreshEvery): its entry on the board
+	// and how long that lives, and the hint to those who watch its user.
+	refreshCommands = 3
+	refreshSeconds  = 30
 	// pollStatements of PostgreSQL per node and second: the feed, BEGIN and COMMIT included.
 	pollStatements = 5
 	leastNodes     = 3
@@ -73,7 +78,9 @@ type Sum struct {
 	DiskOfRelations        float64 // memberships and cursors
 	Channels, ChannelBytes float64
 	CachedBytes            float64
-	RedisCommands          float64 // per second
+	PresenceBytes          float64
+	PresenceCommands       float64 // per second
+	RedisCommands          float64 // per second, with those of presence
 	RedisServers           float64
 }
 
@@ -105,9 +112,11 @@ func Of(devices float64, u Use) Sum {
 	subscribed := s.Streams * (u.Memberships + 1)
 	s.Channels = min(subscribed, s.Sessions+s.Streams)
 	s.ChannelBytes = s.Channels*ChannelBytes + (subscribed-s.Channels)*SubscribedBytes
-	s.CachedBytes = perDay * CachedBytes // kept for 24 hours
-	s.RedisCommands = s.Messages * commandsPerMessage
-	s.RedisServers = max(1, math.Ceil((s.ChannelBytes+s.CachedBytes)/(redisBytes*half)), math.Ceil(s.RedisCommands/(HintsPerSecond*half)))
+	s.CachedBytes = perDay * CachedBytes        // kept for 24 hours
+	s.PresenceBytes = s.Streams * PresenceBytes // at most: devices of one user share a key
+	s.PresenceCommands = s.Streams * refreshCommands / refreshSeconds
+	s.RedisCommands = s.Messages*commandsPerMessage + s.PresenceCommands
+	s.RedisServers = max(1, math.Ceil((s.ChannelBytes+s.CachedBytes+s.PresenceBytes)/(redisBytes*half)), math.Ceil(s.RedisCommands/(HintsPerSecond*half)))
 	return s
 }
 
@@ -146,7 +155,8 @@ func Table(sums ...Sum) string {
 	row("**Redis** servers of 16 GiB", func(s Sum) string { return count(s.RedisServers) })
 	row("channels, at most; their memory", func(s Sum) string { return count(s.Channels) + "; " + bytes(s.ChannelBytes) })
 	row("memory for a day of cached entries", func(s Sum) string { return bytes(s.CachedBytes) })
-	row("commands/s", func(s Sum) string { return count(s.RedisCommands) })
+	row("memory for who is online", func(s Sum) string { return bytes(s.PresenceBytes) })
+	row("commands/s; of them for presence", func(s Sum) string { return count(s.RedisCommands) + "; " + count(s.PresenceCommands) })
 	return b.String()
 }
 

@@ -39,6 +39,9 @@ func TestSumByHand(t *testing.T) {
 	require.InDelta(t, 500_000*20*365*468.0, s.DiskPerYear, 1e6)
 	require.InDelta(t, 2_200_000*251+2_000_000*160, s.ChannelBytes, 1) // 4.2 M subscriptions of 2.2 M channels
 	require.InDelta(t, 10e6*457.0, s.CachedBytes, 1)
+	require.InDelta(t, 200_000*239.0, s.PresenceBytes, 1)
+	require.InDelta(t, 20_000, s.PresenceCommands, 0.1) // 200,000 x 3 / 30
+	require.InDelta(t, 20_000+2*578.7, s.RedisCommands, 0.1)
 }
 
 // Ten times the devices ask for ten times what is not rounded up or capped, and for no less of anything.
@@ -48,7 +51,8 @@ func TestSumGrows(t *testing.T) {
 		a, b := simulate.Of(d, u), simulate.Of(10*d, u)
 		require.InEpsilon(t, 10*a.DiskPerYear, b.DiskPerYear, 1e-9)
 		require.InEpsilon(t, 10*a.ChannelBytes, b.ChannelBytes, 1e-9)
-		for _, pair := range [][2]float64{{a.Nodes, b.Nodes}, {a.Primaries, b.Primaries}, {a.RedisServers, b.RedisServers}, {a.Polls, b.Polls}} {
+		for _, pair := range [][2]float64{{a.Nodes, b.Nodes}, {a.Primaries, b.Primaries}, {a.RedisServers, b.RedisServers}, {a.Polls, b.Polls},
+			{a.RedisCommands, b.RedisCommands}} {
 			require.GreaterOrEqual(t, pair[1], pair[0])
 		}
 	}
