@@ -9,7 +9,7 @@ export default defineConfig({
   test: {
     projects: [
       project("unit", ["test/*.test.ts"], 20_000),
-      project("node", ["test/real/node.test.ts"], 60_000, 90_000),
+      project("node", ["test/real/node.test.ts", "test/real/examples.test.ts"], 240_000, 90_000),
       project("browser", ["test/real/browser.test.ts"], 60_000, 90_000),
     ],
   },
