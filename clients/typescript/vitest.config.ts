@@ -9,7 +9,7 @@ export default defineConfig({
   test: {
     projects: [
       project("unit", ["test/*.test.ts"], 60_000),
-      project("node", ["test/real/node.test.ts"], 180_000, 120_000),
+      project("node", ["test/real/node.test.ts", "test/real/examples.test.ts"], 240_000, 120_000),
       project("browser", ["test/real/browser.test.ts"], 180_000, 120_000),
     ],
   },

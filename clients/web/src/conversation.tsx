@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 import { memo } from "preact/compat";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Composer } from "./composer.js";
-import { agoOf, dayOf, exactly, noticeOf, readBy, summary, timeOf, titleOf } from "./format.js";
+import { agoOf, dayOf, exactly, hue, noticeOf, readBy, summary, timeOf, titleOf } from "./format.js";
 import { useObservable, usePromise, useTick } from "./observe.js";
 import { Avatar, Dialog, ErrorText, explain, Icon, Menu, Ticks, type MenuItem } from "./parts.js";
 import { useReading } from "./reading.js";
@@ -248,7 +248,7 @@ const Entry = memo(function Entry({ m, me, follows, inGroup, answered, read, act
     <article class={`entry${own ? " own" : ""}${follows ? " follows" : ""}${m.status === "failed" ? " failed" : ""}`} data-seq={m.seq}>
       {!own && inGroup && !follows && <Avatar name={m.senderId} small />}
       <div class="bubble">
-        <span class={inGroup && !own && !follows ? "sender" : "sr"}>{own ? "You" : m.senderId}<span class="sr">: </span></span>
+        <span class={inGroup && !own && !follows ? `sender hue-${hue(m.senderId)}` : "sr"}>{own ? "You" : m.senderId}<span class="sr">: </span></span>
         {answered !== undefined && (
           <blockquote><b>{answered ? (answered.senderId === me ? "You" : answered.senderId) : ""}</b> {answered ? summary(answered, me) : "An older message"}</blockquote>
         )}

@@ -45,7 +45,7 @@ export function Details(props: Props): JSX.Element {
             {toggle("Pin to the top", info.isPinned, (isPinned) => session.updateOwn({ isPinned }))}
             {toggle("Mute notifications", info.notificationsMuted, (notificationsMuted) => session.updateOwn({ notificationsMuted }))}
             {toggle("Archive", info.isArchived, (isArchived) => session.updateOwn({ isArchived }))}
-            <button type="button" class="link" onClick={() => void run(() => session.markUnread()).then((ok) => ok && props.onGone())}>Mark as unread</button>
+            <button type="button" class="button quiet" onClick={() => void run(() => session.markUnread()).then((ok) => ok && props.onGone())}>Mark as unread</button>
           </section>
         )}
         {info?.kind === "group" ? <Group {...props} info={info} /> : <Person {...props} user={info?.peerUserId || props.peer || ""} />}

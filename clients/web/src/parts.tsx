@@ -26,6 +26,15 @@ export function Icon({ name }: { name: keyof typeof icons }): JSX.Element {
   );
 }
 
+export function Logo(): JSX.Element {
+  return (
+    <svg class="logo" viewBox="0 0 32 32" aria-hidden="true">
+      <rect width="32" height="32" rx="9" />
+      <path d="M9 8.500h14a2.5 2.5 0 0 1 2.5 2.500v8a2.5 2.5 0 0 1-2.5 2.500h-7.200L11 25.300v-3.8H9A2.5 2.5 0 0 1 6.5 19v-8A2.5 2.5 0 0 1 9 8.500z" />
+    </svg>
+  );
+}
+
 export function Avatar({ name, online, small }: { name: string; online?: boolean | undefined; small?: boolean }): JSX.Element {
   return (
     <span class={`avatar hue-${hue(name)}${small ? " small" : ""}`} aria-hidden="true">

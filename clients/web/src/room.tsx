@@ -5,9 +5,9 @@ import { Conversation } from "./conversation.js";
 import { Details } from "./details.js";
 import { NewChat } from "./newchat.js";
 import { useObservable } from "./observe.js";
-import { Avatar, Icon, Menu } from "./parts.js";
+import { Avatar, Icon, Logo, Menu, Ticks } from "./parts.js";
 import { SettingsDialog } from "./settings.js";
-import { shortTime, summary, titleOf } from "./format.js";
+import { noticeOf, shortTime, summary, titleOf } from "./format.js";
 
 export interface Open {
   readonly sessionId: string;
@@ -18,7 +18,7 @@ export interface Open {
 export function Room({ client, canAdd, onLeave }: { client: ParleyClient; canAdd: boolean; onLeave: (why: string) => void }): JSX.Element {
   const connection = useObservable(client.connection);
   const sessions = useObservable(client.sessions);
-  const unread = useObservable(client.unread);
+  const unread = sessions.reduce((n, s) => n + (s.notificationsMuted ? 0 : s.unread), 0);
   const me = useObservable(client.me)?.userId ?? "";
   const [open, setOpen] = useState<Open>();
   const [details, setDetails] = useState(false);
@@ -73,7 +73,8 @@ export function Room({ client, canAdd, onLeave }: { client: ParleyClient; canAdd
             detailsOpen={details} onDetails={() => setDetails(!details)} />
         ) : (
           <div class="empty">
-            <p>Pick a conversation, or start a new one.</p>
+            <Logo />
+            <p>{sessions.length > 0 ? "Pick a conversation, or start a new one." : "It is quiet here. Write to somebody, or make a group."}</p>
             <button type="button" class="button" onClick={() => setDialog("new")}>New conversation</button>
           </div>
         )}
@@ -182,12 +183,16 @@ function SessionItem({ client, info, me, current, onOpen }: {
   const typing = useObservable(client.session(info.sessionId).typing);
   const live = useObservable(client.connection).state === "live";
   const online = live && info.kind === "direct" && presence?.isOnline;
-  const last = info.lastMessage;
-  const from = last && info.kind === "group" && last.content?.kind === "text" ? `${last.senderId === me ? "You" : last.senderId}: ` : "";
+  const end = useObservable(client.session(info.sessionId).messages).at(-1);
+  const waiting = end && end.status !== "sent" ? end : undefined; // what was written last, and is not in the log yet
+  const last = waiting ?? info.lastMessage;
+  const isOwn = waiting !== undefined || last?.senderId === me;
+  const says = last && !last.isDeleted && last.type !== "recall" && noticeOf(last, me) === undefined;
+  const from = says && (isOwn || info.kind === "group") ? `${isOwn ? "You" : last.senderId}: ` : "";
   const unread = info.unread > 0 || info.markedUnread;
   return (
     <li>
-      <button type="button" class={`session${unread ? " unread" : ""}`} aria-current={current ? "true" : undefined} onClick={() => onOpen(info)}>
+      <button type="button" class={`session${unread ? " unread" : ""}${info.notificationsMuted ? " is-muted" : ""}`} aria-current={current ? "true" : undefined} onClick={() => onOpen(info)}>
         <Avatar name={title} online={online} />
         <span class="grow">
           <span class="line">
@@ -198,6 +203,7 @@ function SessionItem({ client, info, me, current, onOpen }: {
             {last && <time dateTime={last.createdAt.toISOString()}>{shortTime(last.createdAt)}</time>}
           </span>
           <span class="line">
+            {waiting && <Ticks state={waiting.status} label={waiting.status === "failed" ? "Not sent" : "Sending"} />}
             <span class={`last${typing.length > 0 ? " typing" : ""}`}>{typing.length > 0 ? "typing…" : last ? from + summary(last, me) : ""}</span>
             {unread && (
               <span class="badge">{info.unread > 0 ? (info.unread > 99 ? "99+" : info.unread) : ""}<span class="sr"> unread</span></span>

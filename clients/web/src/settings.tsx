@@ -37,7 +37,7 @@ export function SettingsDialog({ client, onClose }: { client: ParleyClient; onCl
             <li key={d.deviceId}>
               <span class="grow">
                 {d.displayName || d.deviceId}{d.isCurrent && " (this one)"}
-                <span class="sub">{[d.platform !== "unknown" && d.platform, d.lastSeenAt && `seen ${agoOf(d.lastSeenAt)}`].filter(Boolean).join(" · ")}</span>
+                <span class="sub">{[d.platform !== "unknown" && d.platform, d.lastSeenAt ? `seen ${agoOf(d.lastSeenAt)}` : "not seen yet"].filter(Boolean).join(" · ")}</span>
               </span>
               {!d.isCurrent && (
                 <button type="button" class="button quiet" disabled={busy} aria-label={`Sign out ${d.displayName || d.deviceId}`}

@@ -1,7 +1,7 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { claimsOf, devLogin, type Login } from "./login.js";
-import { Avatar, ErrorText } from "./parts.js";
+import { Avatar, ErrorText, Logo } from "./parts.js";
 
 /** Asks who is there: one of a development server's logins, or a token. */
 export function SignIn(props: {
@@ -18,7 +18,7 @@ export function SignIn(props: {
   return (
     <main class="sign-in">
       <div class="card">
-        <svg class="logo" viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="9" /><path d="M9 8.500h14a2.5 2.5 0 0 1 2.5 2.500v8a2.5 2.5 0 0 1-2.5 2.500h-7.200L11 25.300v-3.8H9A2.5 2.5 0 0 1 6.5 19v-8A2.5 2.5 0 0 1 9 8.500z" /></svg>
+        <Logo />
         <h1>Parley</h1>
         <p class="muted">{props.what}</p>
         {error && <ErrorText text={error} />}

@@ -1,7 +1,4 @@
 import { IDBFactory, IDBKeyRange } from "fake-indexeddb";
-import { execFile } from "node:child_process";
-import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -69,22 +66,4 @@ test("stopped clients leave no stream open, whatever the garbage collector took 
   }
   await Promise.all(open.map((d) => d.stop()));
   await until(0);
-});
-
-test("the examples run", async () => {
-  const run = async (name: string): Promise<string> => {
-    // Each is a device of its own: of two streams of one device the newer ends the older.
-    const [ALICE, BOB] = await Promise.all([server.token("alice", name), server.token("bob", name)]);
-    const env = { ...process.env, PARLEY_URL: server.url, ALICE, BOB, SECONDS: "10" };
-    const script = fileURLToPath(new URL("../../scripts/example.mjs", import.meta.url));
-    return (await promisify(execFile)("node", [script, name], { env, timeout: 50_000 })).stdout;
-  };
-  expect(await run("quickstart")).toContain("alice: hi bob");
-  const [state, bot, group, offline, http2] = await Promise.all(["state", "bot", "group", "offline", "http2"].map(run));
-  expect(state).toContain("connection: live");
-  expect(bot).toMatch(/alice: (over HTTP\/2|written in a tunnel)/);
-  expect(group).toContain("not left: LAST_OWNER");
-  expect(group).toContain("alice (owner), bob (admin)");
-  expect(offline).toMatch(/pending while connecting\nsent as \d+/);
-  expect(http2).toMatch(/sent as \d+/);
 });

@@ -98,6 +98,7 @@ test("without a network what is written waits, and goes when it is back", async 
   await a.getByText("Reconnecting…").waitFor();
   await say(a, "meanwhile");
   await entry(a, "meanwhile").getByText("Sending").waitFor({ state: "attached" });
+  await a.getByRole("navigation", { name: "Conversations" }).getByText("You: meanwhile").waitFor();
   await accessible(a, "the page without a network");
   await pictures(a, "reconnecting");
   world.server.link.open();

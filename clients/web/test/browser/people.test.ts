@@ -68,6 +68,18 @@ test("a second device has everything, and can be signed out from the first", asy
   await second.getByText("This device was signed out.").waitFor();
 });
 
+test("a muted conversation has its badge, and does not count in the title", async () => {
+  const [alice, bob, carol] = [user("alice"), user("bob"), user("carol")];
+  const own = await world.server.token(alice, "0");
+  const post = async (from: string): Promise<string> => (await world.server.call<{ sessionId: string }>("MessageService/SendMessage",
+    { peerUserId: alice, messageId: crypto.randomUUID(), content: { text: { body: `hi from ${from}` } } }, await world.server.token(from, "1"))).sessionId;
+  await post(carol);
+  await world.server.call("SessionService/UpdateMembership", { sessionId: await post(bob), notificationsMuted: true }, own);
+  const a = await world.chat(alice);
+  for (const name of [bob, carol]) await a.getByRole("button", { name: new RegExp(name) }).getByText("1 unread").waitFor();
+  await a.waitForFunction(() => document.title === "(1) Parley");
+});
+
 test("pin, mute, mark as unread, block", async () => {
   const [alice, bob, carol] = [user("alice"), user("bob"), user("carol")];
   await Promise.all([bob, carol].map((name) => world.server.token(name, "1")));
