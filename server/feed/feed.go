@@ -147,29 +147,32 @@ func New(store Store, sink Sink, clock clockwork.Clock, log *slog.Logger, reg pr
 		pace: make(chan time.Duration, 1), handled: make(map[int64]struct{})}
 	if reg != nil {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_feed_age_seconds",
-			Help: "Time since the last poll that succeeded."}, func() float64 { return f.Age().Seconds() }))
+			Help: "Time since the last poll that succeeded began."}, func() float64 { return f.Age().Seconds() }))
 	}
 	return f
 }
 
 // Start takes the snapshot that polls go on from. What commits afterwards is told.
 func (f *Feed) Start(ctx context.Context) (epoch string, err error) {
+	began := f.clock.Now()
 	b, err := f.store.Poll(ctx, "")
 	if err != nil {
 		return "", err
 	}
+	recalls, err := f.store.Recalls(ctx) // whoever made them may have died before the caches forgot them
+	if err != nil {
+		return "", err
+	}
 	f.since, f.epoch = b.Snapshot, b.Epoch
-	f.polled()
-	return b.Epoch, f.recallsAgain(ctx)
+	f.polled(began)
+	f.recalled(recalls)
+	return b.Epoch, nil
 }
 
-// recallsAgain tells all recalls of the retention: whoever made them may have died before the caches forgot them.
-func (f *Feed) recallsAgain(ctx context.Context) error {
-	ids, err := f.store.Recalls(ctx)
+func (f *Feed) recalled(ids []uuid.UUID) {
 	for _, id := range ids {
 		f.sink.Recalled(id)
 	}
-	return err
 }
 
 // Run polls until ctx ends. Start must have succeeded.
@@ -246,16 +249,17 @@ func (f *Feed) done() {
 	f.older = nil
 }
 
-// Age is the time since the last poll that succeeded.
+// Age is how long ago the last poll that succeeded began.
 func (f *Feed) Age() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.clock.Since(f.lastPoll)
 }
 
-func (f *Feed) polled() {
+// polled notes that a poll has succeeded. What it has found is as of when it began: it may have been held up since.
+func (f *Feed) polled(began time.Time) {
 	f.mu.Lock()
-	f.lastPoll = f.clock.Now()
+	f.lastPoll = began
 	f.mu.Unlock()
 }
 
@@ -273,8 +277,14 @@ func (f *Feed) poll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var recalls []uuid.UUID
+	if away {
+		if recalls, err = f.store.Recalls(pollCtx); err != nil {
+			return err // nothing was told, so the next poll is told that rows may be gone, too
+		}
+	}
 	f.since = b.Snapshot
-	f.polled()
+	f.polled(began)
 	if b.Epoch != f.epoch {
 		f.log.WarnContext(ctx, "the database's epoch changed", "from", f.epoch, "to", b.Epoch)
 		f.epoch = b.Epoch
@@ -282,9 +292,7 @@ func (f *Feed) poll(ctx context.Context) error {
 	}
 	if away {
 		f.sink.Lost()
-		if err := f.recallsAgain(pollCtx); err != nil {
-			return err
-		}
+		f.recalled(recalls)
 	}
 	f.tellMoved(ctx, b)
 	for _, c := range b.Commits {

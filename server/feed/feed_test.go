@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jonboulle/clockwork"
@@ -24,21 +23,37 @@ type script struct {
 	fail    chan error
 	since   chan string
 	trims   chan string
+	lost    chan error // of asking for the recalls
+}
+
+func newScript() *script {
+	return &script{batches: make(chan feed.Batch, 1), fail: make(chan error, 1), since: make(chan string, 10), trims: make(chan string, 10),
+		lost: make(chan error, 1)}
 }
 
 func (s *script) Poll(ctx context.Context, since string) (feed.Batch, error) {
 	s.since <- since
 	select {
+	case err := <-s.fail: // it was there before the poll, which the next batch may not have been
+		return feed.Batch{}, err
+	default:
+	}
+	select {
 	case <-ctx.Done():
 		return feed.Batch{}, ctx.Err()
-	case err := <-s.fail:
-		return feed.Batch{}, err
 	case b := <-s.batches:
 		return b, nil
 	}
 }
 
-func (s *script) Recalls(context.Context) ([]uuid.UUID, error) { return []uuid.UUID{{1}}, nil }
+func (s *script) Recalls(context.Context) ([]uuid.UUID, error) {
+	select {
+	case err := <-s.lost:
+		return nil, err
+	default:
+		return []uuid.UUID{{1}}, nil
+	}
+}
 
 func (s *script) Trim(_ context.Context, until string) (int64, error) {
 	s.trims <- until
@@ -72,7 +87,7 @@ func (t told) EpochChanged(e string) { t.events <- "epoch " + e }
 
 func TestFeed(t *testing.T) {
 	clock := clockwork.NewFakeClock()
-	s := &script{batches: make(chan feed.Batch, 1), fail: make(chan error, 1), since: make(chan string, 10), trims: make(chan string, 10)}
+	s := newScript()
 	sink := told{make(chan string, 100)}
 	f := feed.New(s, sink, clock, slog.New(slog.DiscardHandler), nil)
 	s.batches <- feed.Batch{Snapshot: "s0", Epoch: "e1"}
@@ -116,12 +131,15 @@ func TestFeed(t *testing.T) {
 	s.batches <- feed.Batch{Snapshot: "s3", Epoch: "e2"}
 	f.Wake()
 	require.Equal(t, "s2", <-s.since)
-	require.Eventually(t, func() bool { return f.Age() == 0 }, 30*time.Second, time.Millisecond)
 
-	// After half the retention without a poll rows may be gone: everything counts as changed.
-	s.batches <- feed.Batch{Snapshot: "s4", Epoch: "e2"}
+	// After half the retention without a poll rows may be gone: everything counts as changed. A poll counts from when it began,
+	// and one that cannot tell which messages were recalled has not succeeded.
 	clock.Advance(feed.Retention)
+	s.lost <- errors.New("away")
+	s.batches <- feed.Batch{Snapshot: "s4", Epoch: "e2"}
 	require.Empty(t, <-s.since, "only the present snapshot is asked for")
+	s.batches <- feed.Batch{Snapshot: "s5", Epoch: "e2"}
+	require.Empty(t, tick())
 	require.Equal(t, "lost", <-sink.events)
 	require.Equal(t, "recalled 1", <-sink.events)
 	cancel()
@@ -133,7 +151,7 @@ func TestFeed(t *testing.T) {
 // was noted would stay for good, and the memory be full some day.
 func TestHandledRowsAreForgottenOnceNobodyCanAsk(t *testing.T) {
 	clock := clockwork.NewFakeClock()
-	s := &script{batches: make(chan feed.Batch, 1), fail: make(chan error, 1), since: make(chan string, 10), trims: make(chan string, 10)}
+	s := newScript()
 	sink := told{make(chan string, 100)}
 	f := feed.New(s, sink, clock, slog.New(slog.DiscardHandler), nil)
 	s.batches <- feed.Batch{Snapshot: "s0", Epoch: "e1"}
