@@ -94,8 +94,8 @@ check: tools ## The quick loop: lint, generated code up to date, audit, short te
 	@$(MAKE) --no-print-directory test-short
 
 .PHONY: test-short
-test-short: .tools/bin/withdb ## Run the short tests, without the race detector
-	@.tools/bin/withdb $(GO) test -short -timeout 2m $(ARGS) $(PKG)
+test-short: .tools/bin/withdb ## Run the short tests, without the race detector; those that break whole servers (server/e2e) only if PKG names them
+	@.tools/bin/withdb $(GO) test -short -timeout 5m $(ARGS) $(if $(filter ./...,$(PKG)),$$($(GO) list ./... | grep -v '/server/e2e$$'),$(PKG))
 
 .PHONY: soak
 soak: .tools/bin/withdb ## Run the long forms of the fault tests, about 40 minutes: SOAK, SOAK_SCALE; the figures go to SOAK_REPORT
