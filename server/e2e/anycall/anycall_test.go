@@ -120,6 +120,7 @@ type run struct {
 	r     *rand.Rand
 	table table
 	seen  map[string]map[string]int // by rpc and outcome
+	begun int                       // streams that may have begun
 }
 
 // call makes one call and judges it.
@@ -156,6 +157,9 @@ func (n *run) call(t *testing.T, m protoreflect.MethodDescriptor, e encoding) {
 	}
 	ctx := t.Context()
 	o, err := w.do(ctx, n.client(e), n.server.URL)
+	if m.Name() == "Subscribe" && (o.ok || err != nil) {
+		n.begun++
+	}
 	tell := func(what string) {
 		t.Errorf("%s\n  %s over %s as %s, %q\n  request %.600s\n  answer %s", what, rpcName(m), e, who.name, w.how,
 			protojson.Format(req), o)
@@ -213,8 +217,11 @@ func (n *run) judge(t *testing.T, w *wired, o outcome, tell func(string)) {
 		return
 	}
 	outcomes[o.reason]++
-	if len(changed) > 0 && !background(rpc, changed) {
+	if len(changed) > 0 && !background(changed) {
 		tell(fmt.Sprintf("a refused call changed something: %.4000q", changed))
+	}
+	if len(n.audit.streams) > n.begun {
+		tell(fmt.Sprintf("a refused call began a stream: %.4000q", changed))
 	}
 	if strings.Contains(o.text, private) && !w.foreign {
 		tell("the error repeats what the request said")
@@ -226,9 +233,10 @@ func (n *run) judge(t *testing.T, w *wired, o outcome, tell func(string)) {
 	n.reason(rpc, o.code, o.reason, tell)
 }
 
-// background reports whether all changes are notes of streams that began, which come with a delay.
-func background(rpc string, changed []change) bool {
-	return rpc != "SyncService.Subscribe" && !slices.ContainsFunc(changed, func(c change) bool {
+// background reports whether all changes are notes of streams, which come with a delay: how many streams they are of is
+// judged apart.
+func background(changed []change) bool {
+	return !slices.ContainsFunc(changed, func(c change) bool {
 		// Rows that were made and taken back leave notes of both.
 		return c.rel != "relation_change" && c.rel != "commit_log" ||
 			c.rel == "commit_log" && strings.Contains(c.after, `"stream_users": []`)

@@ -2,6 +2,7 @@ package anycall
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"testing"
 
@@ -13,8 +14,9 @@ import (
 // seen, positions of devices (written behind; the test of A11 watches them), what is trimmed off the change tables, and what
 // telling webhooks writes.
 type audit struct {
-	conn *pgx.Conn
-	last int64
+	conn    *pgx.Conn
+	last    int64
+	streams map[string]bool // by number: those noted in the commit log, of which each is noted once or more, with a delay
 }
 
 // What an earlier stream that was right writes after it ended, such as when its device was last in step, is passed over.
@@ -54,7 +56,7 @@ func newAudit(t testing.TB, url string) *audit {
 			` FOR EACH ROW EXECUTE FUNCTION anycall_note()`)
 		require.NoError(t, err)
 	}
-	return &audit{conn: conn}
+	return &audit{conn: conn, streams: map[string]bool{}}
 }
 
 // change is what became of a row; an empty side means that it was not there.
@@ -68,6 +70,17 @@ func (a *audit) changes(t testing.TB) []change {
 	var out []change
 	var c change
 	_, err = pgx.ForEachRow(rows, []any{&a.last, &c.rel, &c.before, &c.after}, func() error {
+		if c.rel == "commit_log" && c.before == "" {
+			var row struct {
+				Numbers []json.Number `json:"stream_numbers"`
+			}
+			if err := json.Unmarshal([]byte(c.after), &row); err != nil {
+				return err
+			}
+			for _, number := range row.Numbers {
+				a.streams[number.String()] = true
+			}
+		}
 		for i, earlier := range out {
 			if earlier.rel == c.rel && earlier.after == c.before && c.before != "" {
 				out[i].after = c.after
