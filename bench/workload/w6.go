@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,6 +28,8 @@ var (
 	growHeadsSQL string
 	//go:embed sql/tidy.sql
 	tidySQL string
+	//go:embed sql/settle.sql
+	settleSQL string
 )
 
 const (
@@ -55,10 +58,7 @@ func (b *Bench) w6(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	flat := make(map[string]report.Result)
-	for _, r := range before {
-		flat[r.Case] = r
-	}
+	flat := medians(before)
 	g := &growth{b: b, prefix: b.prefix + "-grown", sessions: b.cfg.Scale.Memberships / grownGroup}
 	for _, messages := range b.cfg.Scale.Grown {
 		if err := g.to(ctx, messages); err != nil {
@@ -77,25 +77,36 @@ func (b *Bench) w6(ctx context.Context) error {
 			b.keep(r)
 		}
 	}
-	for i, r := range before {
-		before[i].Limit = r.Rate
-	}
 	for _, r := range before {
+		r.Limit, r.LimitLatency, r.LimitCPU = r.Rate, r.Latency, r.CPU
 		b.keep(r)
 	}
 	return nil
 }
 
-// keep adds a result of a stage, whose name becomes a part of the case.
+// medians are those of the runs of each case.
+func medians(runs []report.Result) map[string]report.Result {
+	rep := report.Report{Runs: runs}
+	rep.Summarize()
+	out := make(map[string]report.Result)
+	for _, r := range rep.Summary {
+		out[r.Case] = r
+	}
+	return out
+}
+
+// keep adds a run of a stage, whose name becomes a part of the case.
 func (b *Bench) keep(r report.Result) {
 	r.Case += ", " + r.Stage
 	b.add(r, true)
 }
 
-// stage measures W1 and W3 on what is stored now. The results are medians over the runs.
-func (b *Bench) stage(ctx context.Context, name string) ([]report.Result, error) {
+// stage measures W1 and W3 on what is stored now, once all of it is on disk: every run of each.
+func (b *Bench) stage(ctx context.Context, name string) (runs []report.Result, err error) {
 	b.say("W6: %s", name)
-	var rep report.Report
+	if err := b.settle(ctx); err != nil {
+		return nil, err
+	}
 	var wanted []int
 	for _, n := range b.cfg.Scale.InFlight {
 		if b.cfg.wants("W6", caseGrownSend(n)) {
@@ -113,7 +124,7 @@ func (b *Bench) stage(ctx context.Context, name string) ([]report.Result, error)
 				if err != nil {
 					return nil, err
 				}
-				rep.Runs = append(rep.Runs, r)
+				runs = append(runs, r)
 			}
 		}
 	}
@@ -129,17 +140,28 @@ func (b *Bench) stage(ctx context.Context, name string) ([]report.Result, error)
 				return nil, err
 			}
 			r.Case, r.Run = name, run+1
-			rep.Runs = append(rep.Runs, r)
+			runs = append(runs, r)
 		}
 		if err := b.stack.Serve(ctx, nil); err != nil {
 			return nil, err
 		}
 	}
-	rep.Summarize()
-	for i := range rep.Summary {
-		rep.Summary[i].Workload, rep.Summary[i].Stage = "W6", name
+	for i := range runs {
+		runs[i].Workload, runs[i].Stage = "W6", name
 	}
-	return rep.Summary, nil
+	return runs, nil
+}
+
+// settle has PostgreSQL write all that it changed, and waits until the kernel has written all that it was given: what
+// loading left to be written is not measured.
+func (b *Bench) settle(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, b.stack.PostgresURL())
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, settleSQL)
+	syscall.Sync() // on Linux it returns when all is written
+	return errors.Join(err, conn.Close(context.WithoutCancel(ctx)))
 }
 
 // grown measures sending, without its limit: flat is the limit.
@@ -147,8 +169,8 @@ func (s *sending) grown(ctx context.Context, inFlight, run int) (report.Result, 
 	r := report.Result{Case: caseGrownSend(inFlight), Unit: "messages/s", Run: run}
 	var fail failures
 	got, err := s.run(ctx, inFlight, 0, &fail)
-	r.Rate, r.Latency, r.CPU, r.Operations = got.rate, got.latency, got.cpu, got.count
-	r.Waits = got.waits.share()
+	r.Rate, r.Latency, r.CPU, r.Operations, r.Beside = got.rate, got.latency, got.cpu, got.count, got.beside
+	r.Waits, r.Extra = got.waits.share(), map[string]float64{"postgres_backends_busy": got.waits.busy()}
 	fail.into(&r)
 	return r, err
 }
