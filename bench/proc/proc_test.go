@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -48,4 +49,17 @@ func TestListener(t *testing.T) {
 	require.Equal(t, os.Getpid(), proc.Listener(port))
 	require.NoError(t, ln.Close())
 	require.Zero(t, proc.Listener(port))
+}
+
+// What this process does shows in what the machine does, however long that takes.
+func TestMachine(t *testing.T) {
+	t.Parallel()
+	before, err := proc.Machine()
+	require.NoError(t, err)
+	require.Positive(t, before.Busy)
+	require.Eventually(t, func() bool {
+		after, err := proc.Machine()
+		require.NoError(t, err)
+		return after.Busy > before.Busy
+	}, time.Minute, time.Millisecond)
 }

@@ -81,6 +81,17 @@ type Result struct {
 	Extra    map[string]float64 `json:"extra,omitempty"`
 	// Waits is what PostgreSQL's busy backends were seen at: shares that make up 1, by wait event; Running is none.
 	Waits map[string]float64 `json:"waits,omitempty"`
+	// Beside is what the machine's processors did beside what CPU counts, in W1 and W6's sending; zero where it was not looked at.
+	Beside Shares `json:"beside,omitzero"`
+}
+
+// Shares are parts of the time of all processors of the machine.
+type Shares struct {
+	// Others is what other processes took, and the kernel's own threads, as those that write pages back.
+	Others float64 `json:"others"`
+	// Stolen is what the machine below did not give to a virtual one that had work.
+	Stolen float64 `json:"stolen"`
+	Idle   float64 `json:"idle"`
 }
 
 // Running is the name in Waits of not waiting.
@@ -199,6 +210,8 @@ func summarize(runs []Result) Result {
 	s.Ratio = med(func(r Result) float64 { return r.Ratio })
 	s.Latency, s.LimitLatency = lat(func(r Result) latency.Summary { return r.Latency }), lat(func(r Result) latency.Summary { return r.LimitLatency })
 	s.CPU, s.LimitCPU = cpu(func(r Result) CPU { return r.CPU }), cpu(func(r Result) CPU { return r.LimitCPU })
+	s.Beside = Shares{Others: med(func(r Result) float64 { return r.Beside.Others }), Stolen: med(func(r Result) float64 { return r.Beside.Stolen }),
+		Idle: med(func(r Result) float64 { return r.Beside.Idle })}
 	s.Operations, s.Failed, s.Missing = 0, 0, 0
 	for _, r := range runs {
 		s.Operations += r.Operations

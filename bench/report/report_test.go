@@ -83,6 +83,19 @@ func TestWaits(t *testing.T) {
 	require.Contains(t, r.Table(), "W1 a were seen running 75 %, LWLock:WALWrite 25 %")
 }
 
+func TestBeside(t *testing.T) {
+	t.Parallel()
+	r := runs()
+	require.NotContains(t, r.Table(), "Of the processors' time", "nobody looked")
+	for i, others := range []float64{0.5, 0.25, 0.125} {
+		r.Runs[i].Beside = report.Shares{Others: others, Stolen: 0.0625, Idle: 0.25 - others/2}
+	}
+	r.Summarize()
+	require.Equal(t, report.Shares{Others: 0.25, Stolen: 0.0625, Idle: 0.125}, r.Summary[0].Beside)
+	require.Contains(t, r.Table(), "in W1 a others took 25 %, 6 % was stolen, 12 % idle\n")
+	require.NotContains(t, r.Table(), "W4 b others")
+}
+
 func TestMerge(t *testing.T) {
 	t.Parallel()
 	piece := func(rate float64, curve string) *report.Report {

@@ -26,6 +26,7 @@ func (r *Report) Table() string {
 	}
 	_ = w.Flush() // a strings.Builder takes everything
 	r.waits(&b)
+	r.beside(&b)
 	for _, c := range r.Contention {
 		fmt.Fprintf(&b, "\nContention in the server, %s %s:\n%s", c.Workload, c.Case, c.Text)
 	}
@@ -59,6 +60,18 @@ func (r *Report) waits(b *strings.Builder) {
 			fmt.Fprintf(b, " %s %.0f %%", name, 100*s.Waits[name])
 		}
 		b.WriteByte('\n')
+	}
+}
+
+// beside writes what the processors did beside the work that was measured: a machine that others use, or that is kept from
+// running, shows here.
+func (r *Report) beside(b *strings.Builder) {
+	for _, s := range r.Summary {
+		if s.Beside == (Shares{}) {
+			continue
+		}
+		fmt.Fprintf(b, "\nOf the processors' time in %s %s others took %.0f %%, %.0f %% was stolen, %.0f %% idle\n", s.Workload, s.Case,
+			100*s.Beside.Others, 100*s.Beside.Stolen, 100*s.Beside.Idle)
 	}
 }
 

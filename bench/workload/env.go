@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/parley-im/parley/bench/load"
-	"github.com/parley-im/parley/bench/proc"
 	"github.com/parley-im/parley/bench/report"
 	"github.com/parley-im/parley/bench/stack"
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
@@ -235,35 +234,6 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// times are processor times at one moment.
-type times struct {
-	server, load, postgres, redis time.Duration
-	at                            time.Time
-}
-
-// times reads what the processes took so far. server is the process that is measured.
-func (b *Bench) times(server int) (t times, err error) {
-	var own syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
-		return t, err
-	}
-	cpu, err := proc.CPU(server, b.stack.PIDs.Postgres, b.stack.PIDs.Redis)
-	if err != nil {
-		return t, err
-	}
-	load := time.Duration(own.Utime.Nano() + own.Stime.Nano())
-	return times{server: cpu[0], load: load, postgres: cpu[1], redis: cpu[2], at: time.Now()}, nil
-}
-
-// per returns the time between two moments per operation, in microseconds.
-func per(from, to times, operations int64) report.CPU {
-	us := func(d time.Duration) float64 {
-		return float64(d) / float64(time.Microsecond) / float64(max(operations, 1))
-	}
-	return report.CPU{Server: us(to.server - from.server), Load: us(to.load - from.load), Postgres: us(to.postgres - from.postgres),
-		Redis: us(to.redis - from.redis)}
 }
 
 // failures counts what went wrong and keeps the first words of it. It is safe for concurrent use.

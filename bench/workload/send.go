@@ -128,6 +128,7 @@ type sent struct {
 	rate    float64
 	latency latency.Summary
 	cpu     report.CPU
+	beside  report.Shares
 	count   int64
 	waits   waits
 }
@@ -201,6 +202,6 @@ func (s *sending) measure(ctx context.Context, rec *latency.Recorder) (out sent,
 	}
 	out.count = out.latency.Count
 	out.rate = float64(out.count) / to.at.Sub(from.at).Seconds()
-	out.cpu = per(from, to, out.count)
+	out.cpu, out.beside = per(from, to, out.count), shares(from, to)
 	return out, nil
 }

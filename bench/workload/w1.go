@@ -70,7 +70,7 @@ func (s *sending) result(ctx context.Context, workload string, inFlight int) (re
 		return r, err
 	}
 	fail.into(&r)
-	r.Rate, r.Latency, r.CPU, r.Operations = got.rate, got.latency, got.cpu, got.count
+	r.Rate, r.Latency, r.CPU, r.Operations, r.Beside = got.rate, got.latency, got.cpu, got.count, got.beside
 	r.Waits, r.Extra = got.waits.share(), map[string]float64{"postgres_backends_busy": got.waits.busy()}
 	if s.b.stack.PostgresURL() == "" {
 		return r, nil

@@ -1,5 +1,4 @@
 -- What autovacuum would do in the middle of a measurement.
 VACUUM (ANALYZE) msg;
 VACUUM (ANALYZE) user_to_session;
-VACUUM (ANALYZE) session;
-CHECKPOINT
+VACUUM (ANALYZE) session
