@@ -80,6 +80,27 @@ func TestManyNodesMigrateAtOnce(t *testing.T) {
 	requireVersion(t, url)
 }
 
+// While nodes are upgraded one after the other, those of the former version restart on the newer schema.
+func TestAnOlderNodeStartsOnANewerSchema(t *testing.T) {
+	url := testenv.EmptyPostgresURL(t)
+	require.NoError(t, db.Migrate(t.Context(), url))
+	_, newest, err := db.Version(t.Context(), url)
+	require.NoError(t, err)
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close(context.Background())) }()
+	_, err = conn.Exec(t.Context(), "INSERT INTO goose_db_version (version_id, is_applied) VALUES ($1, true), ($2, true)", newest+1, newest+7)
+	require.NoError(t, err)
+	before := objects(t, url)
+
+	require.NoError(t, db.Migrate(t.Context(), url))
+	require.Equal(t, before, objects(t, url))
+	current, known, err := db.Version(t.Context(), url)
+	require.NoError(t, err)
+	require.Equal(t, newest+7, current, "what a newer node did is not taken back")
+	require.Equal(t, newest, known)
+}
+
 func TestMigrateErrorsKeepThePasswordSecret(t *testing.T) {
 	const password = "correct-horse"
 	for _, url := range []string{

@@ -19,6 +19,7 @@ import (
 	"github.com/parley-im/parley/server/roster"
 	"github.com/parley-im/parley/server/rpc"
 	"github.com/parley-im/parley/server/session"
+	"github.com/parley-im/parley/server/storage"
 	"github.com/parley-im/parley/server/webhook"
 )
 
@@ -226,6 +227,13 @@ func (c Config) Validate() error {
 	}
 	if c.Postgres.MaxConns < c.Committers+4 {
 		bad("PARLEY_POSTGRES_MAX_CONNS: %d is less than the committers and 4 more need", c.Postgres.MaxConns)
+	}
+	if c.Redis.URL != "" { // else it would be found out after PostgreSQL had been waited for, and migrated
+		if client, err := storage.OpenRedis(c.Redis.URL); err != nil {
+			errs = append(errs, err)
+		} else {
+			_ = client.Close() // it has connected to nothing
+		}
 	}
 	if n := len(c.Auth.AdminKey); n < auth.MinAPIKeyBytes {
 		bad("PARLEY_ADMIN_KEY has %d bytes and needs at least %d: make one with `openssl rand -hex 32`", n, auth.MinAPIKeyBytes)

@@ -53,6 +53,8 @@ func TestValidate(t *testing.T) {
 		"half of TLS":  {func(c *Config) { c.TLSCert = "cert.pem" }, "PARLEY_TLS_KEY"},
 		"no database":  {func(c *Config) { c.Postgres.URL = "" }, "PARLEY_POSTGRES_URL"},
 		"few conns":    {func(c *Config) { c.Postgres.MaxConns = 4 }, "PARLEY_POSTGRES_MAX_CONNS"},
+		"no Redis":     {func(c *Config) { c.Redis.URL = "redis://:very-secret@host:port/0" }, "PARLEY_REDIS_URL"},
+		"no master":    {func(c *Config) { c.Redis.URL = "redis+sentinel://:very-secret@host" }, "PARLEY_REDIS_URL"},
 		"short key":    {func(c *Config) { c.Auth.AdminKey = strings.Repeat("k", 31) }, "PARLEY_ADMIN_KEY"},
 		"no key":       {func(c *Config) { c.Auth.AdminKey = "" }, "PARLEY_ADMIN_KEY"},
 		"two key sets": {func(c *Config) { c.Auth.JWKSURL, c.Auth.JWKSFile, c.Auth.Issuer = "u", "f", "i" }, "exclude"},
@@ -69,7 +71,9 @@ func TestValidate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg := good()
 			c.change(&cfg)
-			require.ErrorContains(t, cfg.Validate(), c.says)
+			err := cfg.Validate()
+			require.ErrorContains(t, err, c.says)
+			require.NotContains(t, err.Error(), "very-secret")
 		})
 	}
 	var nothing Config

@@ -121,7 +121,7 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	a.health = newHealth(a.pool, a.feed, a.clock)
+	a.health = newHealth(a.pool.Ping, a.feed.Age, a.clock)
 	syncer := &rpc.SyncServer{Streams: a.streams, Acks: a.acks, Sessions: sessions, Signals: fleet, Epoch: life}
 	pages, err := web.New(web.Config{Logins: a.cfg.DevLogins})
 	if err != nil {

@@ -4,31 +4,40 @@ import (
 	"context"
 	"net/http"
 	"net/http/pprof"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"connectrpc.com/grpchealth"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jonboulle/clockwork"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"github.com/parley-im/parley/server/feed"
 )
 
-// maxFeedAge is how long the feed may have been silent on a node that calls itself ready.
-const maxFeedAge = 10 * time.Second
+const (
+	// maxFeedAge is how long the feed may have been silent on a node that calls itself ready.
+	maxFeedAge = 10 * time.Second
+	// pingPatience is how long PostgreSQL may take to answer.
+	pingPatience = time.Second
+	// pingMemory is how long its answer, or that there was none, is told again.
+	pingMemory = 500 * time.Millisecond
+)
 
-// health tells the truth about this node: it is ready while it serves, PostgreSQL answers, and the feed is fresh.
+// health tells the truth about this node: it is ready while it serves, PostgreSQL answers, and the feed is fresh. Anybody
+// may ask, without a token, so however many do, PostgreSQL is asked once at a time and once in pingMemory.
 type health struct {
-	pool    *pgxpool.Pool
-	feed    *feed.Feed
+	ping    func(context.Context) error
+	feedAge func() time.Duration
 	clock   clockwork.Clock
 	serving atomic.Bool
+
+	mu       sync.Mutex // held while PostgreSQL is asked
+	answered time.Time  // zero: never
+	answer   error
 }
 
-func newHealth(pool *pgxpool.Pool, f *feed.Feed, clock clockwork.Clock) *health {
-	return &health{pool: pool, feed: f, clock: clock}
+func newHealth(ping func(context.Context) error, feedAge func() time.Duration, clock clockwork.Clock) *health {
+	return &health{ping: ping, feedAge: feedAge, clock: clock}
 }
 
 func (h *health) setServing(on bool) { h.serving.Store(on) }
@@ -38,18 +47,31 @@ func (h *health) reason(ctx context.Context) string {
 	if !h.serving.Load() {
 		return "starting or shutting down"
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	if h.pool.Ping(ctx) != nil {
+	if h.postgres(ctx) != nil {
 		return "PostgreSQL does not answer"
 	}
-	if h.feed.Age() > maxFeedAge {
+	if h.feedAge() > maxFeedAge {
 		return "the feed is behind"
 	}
 	return ""
 }
 
-// Check implements grpchealth.Checker: the whole server, or any of its services, which are ready together.
+// postgres asks PostgreSQL, or tells what it answered lately. It takes pingPatience at most, and as long again where somebody
+// else is asking.
+func (h *health) postgres(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if since := h.clock.Since(h.answered); !h.answered.IsZero() && since >= 0 && since < pingMemory {
+		return h.answer
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingPatience) // others go by it who do not leave
+	defer cancel()
+	h.answer = h.ping(ctx)
+	h.answered = h.clock.Now()
+	return h.answer
+}
+
+// Check implements grpchealth.Checker: all services are ready together.
 func (h *health) Check(ctx context.Context, _ *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
 	status := grpchealth.StatusServing
 	if h.reason(ctx) != "" {

@@ -185,11 +185,9 @@ func TestFanOutIsEveryDeviceButTheSending(t *testing.T) {
 	require.GreaterOrEqual(t, s.Metric("parley_deliveries_total")-before, float64(messages*(users*devices-1)))
 }
 
-// Every protocol that the listener speaks, on both versions of HTTP.
-func TestEveryProtocolDeliversTheSame(t *testing.T) {
-	s := rig.Start(t)
-	sender := s.Client("alice", "a1")
-	protocols := map[string][]connect.ClientOption{
+// everyProtocol is how streams may be asked for, beside server-sent events.
+func everyProtocol() map[string][]connect.ClientOption {
+	return map[string][]connect.ClientOption{
 		"connect proto":    nil,
 		"connect json":     {connect.WithProtoJSON()},
 		"connect h2c":      {rig.H2},
@@ -199,11 +197,17 @@ func TestEveryProtocolDeliversTheSame(t *testing.T) {
 		"connect gzip":     {connect.WithSendGzip()},
 		"grpc-web in json": {connect.WithGRPCWeb(), connect.WithProtoJSON()},
 	}
+}
+
+// Every protocol that the listener speaks, on both versions of HTTP.
+func TestEveryProtocolDeliversTheSame(t *testing.T) {
+	s := rig.Start(t)
+	sender := s.Client("alice", "a1")
 	s.Token("bob", "b0")
 	id := sender.Send(t.Context(), "bob", "before").GetSessionId()
 	var wg sync.WaitGroup
 	devices := map[string]*rig.Device{}
-	for name, opts := range protocols {
+	for name, opts := range everyProtocol() {
 		devices[name] = s.NewDevice("bob", name, opts...)
 		devices[name].Connect()
 		devices[name].WaitCaughtUp(1)

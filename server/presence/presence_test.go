@@ -25,12 +25,13 @@ type world struct {
 	alone bool                         // nodes do not hear each other
 	alive map[string]bool
 	deny  map[string]bool // "viewer user"
+	never map[string]bool // users who were never seen
 	nodes map[string]*node
 }
 
 func newWorld() *world {
 	return &world{clock: clockwork.NewFakeClock(), board: map[string]map[string]string{}, alive: map[string]bool{},
-		deny: map[string]bool{}, nodes: map[string]*node{}}
+		deny: map[string]bool{}, never: map[string]bool{}, nodes: map[string]*node{}}
 }
 
 func (w *world) set(f func()) {
@@ -81,7 +82,11 @@ func (w *world) Visible(_ context.Context, viewer string, users []string) (out [
 	defer w.mu.Unlock()
 	for _, u := range slices.Sorted(slices.Values(users)) {
 		if !w.deny[viewer+" "+u] {
-			out = append(out, presence.Seen{UserID: u, LastSeen: longAgo})
+			seen := presence.Seen{UserID: u, LastSeen: longAgo}
+			if w.never[u] {
+				seen.LastSeen = time.Time{}
+			}
+			out = append(out, seen)
 		}
 	}
 	return out, nil
@@ -96,11 +101,12 @@ type node struct {
 	mu      sync.Mutex
 	streams map[string]bool
 	told    map[string][]string // by device: "user online" and "user offline"
+	seen    map[string]string   // by "device user": when last, as told last; empty: was not told
 	want    map[string]bool
 }
 
 func (w *world) node(name string) *node {
-	n := &node{w: w, name: name, streams: map[string]bool{}, told: map[string][]string{}, want: map[string]bool{}}
+	n := &node{w: w, name: name, streams: map[string]bool{}, told: map[string][]string{}, seen: map[string]string{}, want: map[string]bool{}}
 	n.Tracker = presence.NewTracker(w, w, (*link)(n), (*streams)(n), w.clock, slog.New(slog.DiscardHandler))
 	n.service = presence.NewService(n.Tracker, w)
 	w.set(func() { w.alive[name] = true; w.nodes[name] = n })
@@ -150,6 +156,10 @@ func (s *streams) NotifyDevice(user, device string, ev *parleyv1.Event) {
 		is = " online"
 	}
 	s.told[user+"/"+device] = append(s.told[user+"/"+device], p.GetUserId()+is)
+	s.seen[user+"/"+device+" "+p.GetUserId()] = ""
+	if at := p.GetLastSeenAt(); at != nil {
+		s.seen[user+"/"+device+" "+p.GetUserId()] = at.AsTime().Format(time.RFC3339)
+	}
 }
 
 type link node

@@ -212,9 +212,7 @@ func (t *Tracker) show(ctx context.Context) {
 		if w == nil {
 			continue
 		}
-		if len(p.Devices) == 0 {
-			p.LastSeen = now
-		}
+		p.LastSeen = w.looked(len(p.Devices) > 0, now)
 		for k, told := range w.by {
 			if !told || !w.told.same(p) {
 				tell = append(tell, telling{k, p})

@@ -25,13 +25,6 @@ const (
 
 type deviceKey struct{ userID, deviceID string }
 
-// watched is a user that somebody here watches.
-type watched struct {
-	by   map[deviceKey]bool // by watcher: whether it was told since it began to watch
-	told Presence
-	on   []string // nodes that what was told rests on
-}
-
 // attended is a device that is here.
 type attended struct {
 	streams int  // none during its grace
@@ -127,6 +120,7 @@ func (t *Tracker) Watch(userID, deviceID string, now []*parleyv1.Presence) {
 			t.by[id] = w
 			t.nodes.WantPresence(id, true)
 		}
+		w.given(p)
 		w.by[k] = false
 		t.watches[k] = append(t.watches[k], id)
 		t.dirty[id] = struct{}{} // what was given may be older than what others were told

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
 	"connectrpc.com/grpcreflect"
 	"github.com/jonboulle/clockwork"
 	"github.com/stretchr/testify/require"
@@ -58,10 +59,17 @@ func TestOriginsAreExact(t *testing.T) {
 
 func TestHealthAndReflection(t *testing.T) {
 	cfg := (&fakes{}).config(t)
+	cfg.Health = grpchealth.NewStaticChecker("parley.v1.SyncService", "parley.v1.SinkService")
 	url := serve(t, cfg)
 	status, answer := post(t, url+"/grpc.health.v1.Health/Check", "application/json", `{}`)
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, answer, "SERVING_STATUS_SERVING")
+	status, answer = post(t, url+"/grpc.health.v1.Health/Check", "application/json", `{"service":"parley.v1.SyncService"}`)
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, answer, "SERVING_STATUS_SERVING")
+	status, answer = post(t, url+"/grpc.health.v1.Health/Check", "application/json", `{"service":"parley.v1.SinkService"}`)
+	require.Equal(t, http.StatusNotFound, status, "a probe with a misspelt service must not be content")
+	require.Contains(t, answer, "not_found")
 
 	names := func(url string) ([]string, error) {
 		client := grpcreflect.NewClient(h2c(t), url, connect.WithGRPC())

@@ -95,7 +95,7 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	mux.Handle("/v1/", rest)
 	mux.Handle("GET /v1/subscribe", &sse{gate: g, rules: rules, subscriber: cfg.Subscriber})
-	mux.Handle(grpchealth.NewHandler(cfg.Health, transportOptions()))
+	mux.Handle(grpchealth.NewHandler(newHealth(cfg.Health), transportOptions()))
 	if cfg.Reflection {
 		mux.Handle(grpcreflect.NewHandlerV1(reflector(), transportOptions()))
 		mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector(), transportOptions()))
@@ -155,11 +155,5 @@ func transportOptions() connect.HandlerOption {
 }
 
 func reflector() *grpcreflect.Reflector {
-	names := []string{grpchealth.HealthV1ServiceName}
-	for _, f := range serviceFiles {
-		for i := range f.Services().Len() {
-			names = append(names, string(f.Services().Get(i).FullName()))
-		}
-	}
-	return grpcreflect.NewStaticReflector(names...)
+	return grpcreflect.NewStaticReflector(serviceNames()...)
 }
