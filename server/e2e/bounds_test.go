@@ -182,7 +182,7 @@ func (w *boundsWorld) streams(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { _ = stream.Close() }()
 	require.True(t, stream.Receive())
-	require.Eventually(t, func() bool { return devices[0].Ended() != nil }, 30*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return devices[0].Ended() != nil }, patience, 20*time.Millisecond)
 	require.Equal(t, parleyv1.ErrorReason_ERROR_REASON_STREAM_DISPLACED, detailOf(devices[0].Ended()).GetReason())
 	for _, d := range devices[1:] {
 		require.True(t, d.Live())

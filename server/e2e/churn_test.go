@@ -156,7 +156,7 @@ func (w *churned) rest(t *testing.T) kept {
 const restSettled = 8 * time.Second
 
 func (w *churned) quiet(t *testing.T) {
-	require.Eventually(t, func() bool { return total(w.nodes, "parley_streams") == 0 }, 60*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return total(w.nodes, "parley_streams") == 0 }, patience, 20*time.Millisecond)
 }
 
 // lower is k with what is less in l. The heap and the memory take part only as far as 1 MiB shows: they move all the time.

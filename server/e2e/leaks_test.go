@@ -153,7 +153,7 @@ func leakedByTables(t *testing.T, s *rig.Server, c *canaries, secrets []string) 
 		require.NoError(t, conn.QueryRow(t.Context(), "SELECT coalesce(string_agg(x::text, E'\\n'), '') FROM "+table+" x").Scan(&all), table)
 		return all
 	}
-	require.Eventually(t, func() bool { return dump("webhook_attempt") != "" }, time.Minute, 50*time.Millisecond, "nothing was tried")
+	require.Eventually(t, func() bool { return dump("webhook_attempt") != "" }, patience, 50*time.Millisecond, "nothing was tried")
 	rows, err := conn.Query(t.Context(), `SELECT c.oid::regclass::text FROM pg_class c WHERE c.relkind = 'r' AND (c.relnamespace = 'river'::regnamespace
 		OR c.relnamespace = current_schema::regnamespace AND c.relname LIKE 'webhook\_%')`)
 	require.NoError(t, err)

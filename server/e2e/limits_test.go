@@ -66,7 +66,7 @@ func TestRatesAreExact(t *testing.T) {
 			nodes := startNodes(t, 2, append([]string{"PARLEY_REDIS_URL=" + url}, scant...)...)
 			if away {
 				for _, n := range nodes {
-					require.Eventually(t, func() bool { return n.Metric("parley_cache_up") == 0 }, 30*time.Second, 20*time.Millisecond)
+					require.Eventually(t, func() bool { return n.Metric("parley_cache_up") == 0 }, patience, 20*time.Millisecond)
 				}
 			}
 			if away {

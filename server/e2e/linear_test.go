@@ -207,7 +207,7 @@ func TestLogIsLinearizable(t *testing.T) {
 		for _, f := range faults {
 			n := h.len()
 			f()
-			require.Eventually(t, func() bool { return h.len() > n+most/20 || h.len() >= most-clients }, 60*time.Second, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return h.len() > n+most/20 || h.len() >= most-clients }, patience, 10*time.Millisecond)
 		}
 		wg.Wait()
 		open += h.settle(t, at[0][0], session)

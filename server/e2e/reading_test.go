@@ -45,7 +45,7 @@ func TestReadPositions(t *testing.T) {
 	}
 	told := func(d *rig.Device, session, who string, seq int64) {
 		t.Helper()
-		require.Eventually(t, func() bool { return positions(d, session)[who] == seq }, 20*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return positions(d, session)[who] == seq }, patience, 10*time.Millisecond)
 	}
 	read(bob, group, seq)
 	told(alice, group, "bob", seq)
@@ -100,6 +100,6 @@ func TestReadPositionsOfLargeGroups(t *testing.T) {
 			require.EqualValues(t, 1, readers.GetCount())
 		}
 	}
-	require.Eventually(t, func() bool { return len(positions(alice, small)) == 1 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(positions(alice, small)) == 1 }, patience, 10*time.Millisecond)
 	require.Empty(t, positions(alice, large))
 }

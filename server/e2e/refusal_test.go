@@ -259,7 +259,7 @@ func TestRevocationEndsStreams(t *testing.T) {
 		require.Eventually(t, func() bool {
 			_, err := d.Sessions.ListSessions(t.Context(), &parleyv1.ListSessionsRequest{})
 			return connect.CodeOf(err) == connect.CodeUnauthenticated && reason(err) == c.reason
-		}, time.Minute, 50*time.Millisecond, c.name)
+		}, patience, 50*time.Millisecond, c.name)
 	}
 	res, err := s.Admin().CreateToken(t.Context(), &parleyv1.CreateTokenRequest{UserId: "short", DeviceId: "d", Ttl: durationpb.New(30 * time.Second)})
 	require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(err), "%v", res)

@@ -35,7 +35,7 @@ func balanced(t *testing.T, nodes []*rig.Server) *rig.Server {
 	require.Eventually(t, func() bool {
 		states, _ := b.States()
 		return !slices.ContainsFunc(states, func(s balancer.State) bool { return !s.Up })
-	}, 20*time.Second, 20*time.Millisecond)
+	}, patience, 20*time.Millisecond)
 	return rig.Attach(t, ln.Addr().String(), nodes[0].OpsURL[len("http://"):])
 }
 
@@ -148,7 +148,7 @@ func (w *rolling) restart(t *testing.T, n *rig.Server) (came, waited int) {
 		waited = max(waited, int(total(w.nodes, "parley_starts_waiting")))
 		came = len(resumes(w.all)) - before
 		return came >= held && total(w.nodes, "parley_streams") == float64(len(w.all))
-	}, 30*time.Second, 50*time.Millisecond, "not all devices came back")
+	}, patience, 50*time.Millisecond, "not all devices came back")
 	waitPeers(t, w.nodes)
 	return came, waited
 }

@@ -74,7 +74,7 @@ func TestTokens(t *testing.T) {
 	require.Eventually(t, func() bool {
 		status, _ := present(t, s.URL, next.token(t, claimsOf("app")))
 		return status == http.StatusOK
-	}, 30*time.Second, 200*time.Millisecond)
+	}, patience, 200*time.Millisecond)
 	for name, c := range map[string]struct {
 		token  string
 		status int
@@ -221,7 +221,7 @@ func TestOwnKeysRotate(t *testing.T) {
 	require.Equal(t, 1, publishedKeys(t, s.URL))
 
 	writeKey("b.pem")
-	require.Eventually(t, func() bool { return publishedKeys(t, s.URL) == 2 }, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return publishedKeys(t, s.URL) == 2 }, patience, 50*time.Millisecond)
 	status, body := present(t, s.URL, former)
 	require.Equal(t, http.StatusOK, status, body)
 	d := s.NewDeviceWith("alice", "phone", former)

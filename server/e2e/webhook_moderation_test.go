@@ -49,7 +49,7 @@ func TestWebhookModeration(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		return judged > 0
-	}, time.Minute, 50*time.Millisecond)
+	}, patience, 50*time.Millisecond)
 
 	set(func(body string) string {
 		switch {
@@ -93,7 +93,7 @@ func TestWebhookModeration(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := alice.Messages.SendMessage(t.Context(), rig.To("bob", "let through"))
 		return err == nil
-	}, time.Minute, 50*time.Millisecond)
+	}, patience, 50*time.Millisecond)
 	for _, result := range []string{"allow", "reject", "replace", "failed_reject", "failed_allow"} {
 		require.Positive(t, s.MetricWith("parley_webhook_moderated_total", `result="`+result+`"`), result)
 	}

@@ -61,7 +61,7 @@ func (r *receiver) start() {
 		var err error
 		ln, err = net.Listen("tcp", addr) //nolint:noctx // at once
 		return err == nil
-	}, time.Minute, 20*time.Millisecond)
+	}, patience, 20*time.Millisecond)
 	r.addr = ln.Addr().String()
 	srv := &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
 	r.mu.Lock()
@@ -111,7 +111,7 @@ func (r *receiver) all() []told {
 // until waits until what was taken satisfies a condition.
 func (r *receiver) until(what string, ok func([]told) bool) []told {
 	r.t.Helper()
-	require.Eventually(r.t, func() bool { return ok(r.all()) }, 3*time.Minute, 50*time.Millisecond, what)
+	require.Eventually(r.t, func() bool { return ok(r.all()) }, patience, 50*time.Millisecond, what)
 	return r.all()
 }
 

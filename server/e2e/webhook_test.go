@@ -92,7 +92,7 @@ func TestWebhookHoldsNoBodies(t *testing.T) {
 		require.Eventually(t, func() bool {
 			res, err := s.Admin().ListWebhooks(t.Context(), &parleyv1.ListWebhooksRequest{})
 			return err == nil && int(res.GetWebhooks()[0].GetWaiting()) >= n
-		}, time.Minute, 50*time.Millisecond)
+		}, patience, 50*time.Millisecond)
 	}
 	waiting(2)
 	conn, err := pgx.Connect(t.Context(), s.PostgresURL)
@@ -168,7 +168,7 @@ func TestWebhookRotationLogAndReplay(t *testing.T) {
 			page, err = s.Admin().ListWebhookDeliveries(t.Context(), &parleyv1.ListWebhookDeliveriesRequest{WebhookId: id, Limit: 2, PageToken: token,
 				State: parleyv1.WebhookDeliveryState_WEBHOOK_DELIVERY_STATE_DELIVERED})
 			return err == nil && (token != "" || page.GetDeliveries()[0].GetSeq() == 5)
-		}, time.Minute, 20*time.Millisecond)
+		}, patience, 20*time.Millisecond)
 		for _, d := range page.GetDeliveries() {
 			seqs, ids = append(seqs, d.GetSeq()), append(ids, d.GetDeliveryId())
 			require.Len(t, d.GetAttempts(), 1)
