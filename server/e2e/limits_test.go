@@ -12,6 +12,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
@@ -73,12 +74,44 @@ func TestRatesAreExact(t *testing.T) {
 				exactly(t, nodes, 2, "each node for itself")
 				return
 			}
-			// A Redis that does not answer within 100 ms, as on a busy machine, is done without, and lets more through: then again.
-			for try := 1; exactly(t, nodes, 1, fmt.Sprint("try ", try)); try++ {
+			// A Redis that does not answer within 100 ms, as on a busy machine, is done without, and more passes, at most what each
+			// node for itself allows: then again. A machine on which it never does answer in time tells no more.
+			for try := 1; ; try++ {
+				hindered := lateness(t, own.TCPURL())
+				more := exactly(t, nodes, 1, fmt.Sprint("try ", try))
+				worst := hindered()
+				if !more {
+					break
+				}
+				t.Logf("try %d: something took %s more than it should", try, worst)
+				if try >= 6 && worst > 20*time.Millisecond {
+					break
+				}
 				require.Less(t, try, 6, "more than the limits pass each time")
 			}
 		})
 	}
+}
+
+// lateness watches until it is called how much later than at rest Redis answers and a sleep ends, and returns the most.
+func lateness(t *testing.T, url string) (worst func() time.Duration) {
+	t.Helper()
+	o, err := redis.ParseURL(url)
+	require.NoError(t, err)
+	c := testenv.Patient(t, redis.NewClient(o))
+	ctx, cancel := context.WithCancel(t.Context())
+	seen := make(chan time.Duration, 1)
+	go func() {
+		var most time.Duration
+		for ctx.Err() == nil {
+			began := time.Now()
+			_ = c.Ping(context.WithoutCancel(ctx)).Err()
+			time.Sleep(time.Millisecond)
+			most = max(most, time.Since(began)-time.Millisecond)
+		}
+		seen <- most
+	}()
+	return func() time.Duration { cancel(); return <-seen }
 }
 
 // exactly has calls made in turn at two nodes, by users named after who, and requires that times as many pass as each limit
@@ -96,6 +129,7 @@ func exactly(t *testing.T, nodes []*rig.Server, times int, who string) (more boo
 			passed++
 		}
 		require.GreaterOrEqual(t, passed, times*allowed, "%s, %s", limit, who)
+		require.LessOrEqual(t, passed, len(nodes)*allowed, "%s, %s: no node lets more through than its own", limit, who)
 		if times == 1 && passed > allowed {
 			t.Logf("%s, %s: %d passed", limit, who, passed)
 			more = true
@@ -177,7 +211,7 @@ func TestBatchPastTheLimit(t *testing.T) {
 		req.Messages = append(req.Messages, rig.To(id, strconv.Itoa(i)))
 	}
 	seqs := make(map[string]int64)
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(patience)
 	for len(req.GetMessages()) > 0 {
 		require.True(t, time.Now().Before(deadline), "it never ends")
 		res, err := alice.Messages.SendMessages(t.Context(), req)

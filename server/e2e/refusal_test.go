@@ -253,7 +253,7 @@ func TestRevocationEndsStreams(t *testing.T) {
 		case err := <-ended:
 			require.Equal(t, connect.CodeUnauthenticated, connect.CodeOf(err), "%s: %v", c.name, err)
 			require.Equal(t, c.reason, reason(err), c.name)
-		case <-time.After(10 * time.Second): // the promise is 2 s; a test does not judge by the clock
+		case <-time.After(patience): // the promise is 2 s; a test does not judge by the clock
 			require.Fail(t, c.name+": the stream is still open")
 		}
 		require.Eventually(t, func() bool {
