@@ -175,7 +175,7 @@ func TestWebhookRotationLogAndReplay(t *testing.T) {
 		require.Eventually(t, func() bool { // the last answer may not be noted yet
 			page, err = s.Admin().ListWebhookDeliveries(t.Context(), &parleyv1.ListWebhookDeliveriesRequest{WebhookId: id, Limit: 2, PageToken: token,
 				State: parleyv1.WebhookDeliveryState_WEBHOOK_DELIVERY_STATE_DELIVERED})
-			return err == nil && (token != "" || page.GetDeliveries()[0].GetSeq() == 5)
+			return err == nil && (token != "" || len(page.GetDeliveries()) > 0 && page.GetDeliveries()[0].GetSeq() == 5)
 		}, patience, 20*time.Millisecond)
 		for _, d := range page.GetDeliveries() {
 			seqs, ids = append(seqs, d.GetSeq()), append(ids, d.GetDeliveryId())
