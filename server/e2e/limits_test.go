@@ -75,16 +75,19 @@ func TestRatesAreExact(t *testing.T) {
 				return
 			}
 			// A Redis that does not answer within 100 ms, as on a busy machine, is done without, and more passes, at most what each
-			// node for itself allows: then again. A machine on which it never does answer in time tells no more.
+			// node for itself allows. What it was told and answered too late it is told again, and fewer pass. Then all of it again; a
+			// machine on which Redis never does answer in time tells no more.
 			for try := 1; ; try++ {
 				hindered := lateness(t, own.TCPURL())
-				more := exactly(t, nodes, 1, fmt.Sprint("try ", try))
+				more, fewer := exactly(t, nodes, 1, fmt.Sprint("try ", try))
 				worst := hindered()
-				if !more {
+				if !more && !fewer {
 					break
 				}
 				t.Logf("try %d: something took %s more than it should", try, worst)
-				if try >= 6 && worst > 20*time.Millisecond {
+				busy := worst > 20*time.Millisecond
+				require.True(t, busy || !fewer, "fewer pass than the limits allow")
+				if try >= 6 && busy {
 					break
 				}
 				require.Less(t, try, 6, "more than the limits pass each time")
@@ -115,8 +118,8 @@ func lateness(t *testing.T, url string) (worst func() time.Duration) {
 }
 
 // exactly has calls made in turn at two nodes, by users named after who, and requires that times as many pass as each limit
-// allows. With times 1, where the nodes have to know of each other, it reports whether more did; fewer fail the test always.
-func exactly(t *testing.T, nodes []*rig.Server, times int, who string) (more bool) {
+// allows. With times 1, where the nodes have to know of each other, it reports whether more did, or fewer.
+func exactly(t *testing.T, nodes []*rig.Server, times int, who string) (more, fewer bool) {
 	t.Helper()
 	check := func(limit string, allowed, most int, calls ...func() error) {
 		t.Helper()
@@ -128,11 +131,15 @@ func exactly(t *testing.T, nodes []*rig.Server, times int, who string) (more boo
 			}
 			passed++
 		}
-		require.GreaterOrEqual(t, passed, times*allowed, "%s, %s", limit, who)
 		require.LessOrEqual(t, passed, len(nodes)*allowed, "%s, %s: no node lets more through than its own", limit, who)
 		if times == 1 && passed > allowed {
 			t.Logf("%s, %s: %d passed", limit, who, passed)
 			more = true
+			return
+		}
+		if times == 1 && passed < allowed {
+			t.Logf("%s, %s: only %d passed", limit, who, passed)
+			fewer = true
 			return
 		}
 		require.Equal(t, times*allowed, passed, "%s, %s", limit, who)
@@ -150,7 +157,7 @@ func exactly(t *testing.T, nodes []*rig.Server, times int, who string) (more boo
 		}
 	}
 	check("messages-user", 20, 50, send(alice[0]), send(alice[1]))
-	if times == 1 && !more { // one bucket for all devices of a user, and others are not held back
+	if times == 1 && !more && !fewer { // one bucket for all devices of a user, and others are not held back
 		check("messages-user", 0, 1, send(other[0]))
 		check("messages-session", 10, 20, send(bob[0]), send(bob[1]))
 	}
@@ -172,7 +179,7 @@ func exactly(t *testing.T, nodes []*rig.Server, times int, who string) (more boo
 		return func() error { return from(t, s, fmt.Sprintf("198.51.100.%d", 10+who[len(who)-1]%100)) }
 	}
 	check("calls-ip", 40, 90, address(nodes[0]), address(nodes[1]))
-	return more
+	return more, fewer
 }
 
 // from makes a request without a token, that a proxy passes on for an address.
