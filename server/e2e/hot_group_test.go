@@ -102,6 +102,8 @@ type hotGroup struct {
 	took     *delays
 	// first is the seq by which the user of a device that is online came into each group.
 	first map[*rig.Device]int64
+	// apart is whether a node did without Redis while perMessage counted last.
+	apart bool
 }
 
 // atOnce is how many members a call adds.
@@ -204,11 +206,29 @@ func (w *hotGroup) idle(t *testing.T) (sql, commands float64) {
 	return 0, 0
 }
 
+// watchApart watches until it is called whether any node does without Redis, as where that does not answer in time on a busy
+// machine: then PostgreSQL is asked more often, and Redis less.
+func (w *hotGroup) watchApart(t *testing.T) (apart func() bool) {
+	ctx, cancel := context.WithCancel(t.Context())
+	seen, left := make(chan bool, 1), total(w.nodes, "parley_cache_left_total")
+	go func() {
+		deaf := false
+		for ctx.Err() == nil {
+			deaf = deaf || total(w.nodes, "parley_hints_up") < float64(len(w.nodes))
+			pause(ctx, 200*time.Millisecond)
+		}
+		seen <- deaf || total(w.nodes, "parley_cache_left_total") > left
+	}()
+	return func() bool { cancel(); return <-seen }
+}
+
 // perMessage counts what a message alone costs: each is sent when the one before was answered, so that it has a commit of its
 // own, and nothing else happens. What the nodes need for nothing is left out. seconds is how long it took, for what is done
 // once a second while a session is busy.
 func (w *hotGroup) perMessage(t *testing.T, id string, n int) (sql, commands, seconds float64) {
 	t.Helper()
+	apart := w.watchApart(t)
+	defer func() { w.apart = apart() }()
 	idleSQL, idleCommands := w.idle(t)
 	wasSQL, wasCommands, wasNames, began := w.pg.n.Load(), w.redisCommands(t), w.redisByName(t), time.Now()
 	var last int64
@@ -298,20 +318,25 @@ func TestHotGroupCostsTheSameWhateverItsSize(t *testing.T) {
 			sql[phase], commands[phase], kicks, n, w.took.quantile(phase, 0.5).Round(time.Millisecond), p99.Round(time.Millisecond)))
 		require.Less(t, p99, allowed)
 	}
-	for try := 1; ; try++ {
+	for try, most := 1, 4; ; try++ {
 		// Half a statement is the noise of polls that fall into one count and not into the other. On a slow machine a message
 		// bears more of what is done once a second, which is counted at 6 commands and 2 statements of each node.
 		more := max(0, seconds[1]-seconds[0])
-		mostSQL, most := 1.1*sql[0]+0.5+6*more, 1.1*commands[0]+1+18*more
-		if sql[1] < mostSQL && commands[1] < most {
+		mostSQL, mostCommands := 1.1*sql[0]+0.5+6*more, 1.1*commands[0]+1+18*more
+		if sql[1] < mostSQL && commands[1] < mostCommands {
 			break
 		}
-		// A Redis that did not answer in time is left alone for a while and costs less then, in one phase or the other; what
+		// A Redis that did not answer in time is left alone for a while, which counts differently in one phase or the other; what
 		// grows with the members does so each time.
-		require.Less(t, try, 4, "statements or commands grow with the members: %.2f statements and at most %.2f, %.1f commands and at most %.1f",
-			sql[1], mostSQL, commands[1], most)
+		require.Less(t, try, most, "statements or commands grow with the members: %.2f statements and at most %.2f, %.1f commands and at most %.1f",
+			sql[1], mostSQL, commands[1], mostCommands)
+		alike := true
 		for phase, id := range ids {
 			sql[phase], commands[phase], seconds[phase] = w.perMessage(t, id, alone)
+			alike = alike && !w.apart
+		}
+		if !alike && most < 10 { // it could not tell
+			most++
 		}
 	}
 }

@@ -24,7 +24,7 @@ func TestCluster(t *testing.T) {
 		t.Skip("starts a PostgreSQL and three nodes of its own")
 	}
 	data, addr := testenv.DataDir(t), freeAddr(t)
-	r := start(t, []string{"PARLEY_LISTEN=" + addr, "PARLEY_DATA_DIR=" + data}, "cluster", "--revive", "1s")
+	r := start(t, []string{"PARLEY_LISTEN=" + addr, "PARLEY_DATA_DIR=" + data, "PARLEY_DRAIN_TIMEOUT=2m"}, "cluster", "--revive", "1s")
 	r.out.wait(t, "bin/parley chat --as bob")
 	found := nodeLine.FindAllStringSubmatch(r.out.String(), -1)
 	require.Len(t, found, 3)
