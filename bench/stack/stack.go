@@ -185,6 +185,9 @@ func freeAddr(ctx context.Context) (string, error) {
 // readyPatience is how long a server may take to start: loading a map of many millions of relations is part of it.
 const readyPatience = 5 * time.Minute
 
+// stopPatience bounds the end of one that was started, which takes a second where the machine is not busy.
+const stopPatience = 2 * time.Minute
+
 func (s *Stack) awaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyPatience)
 	defer cancel()
@@ -248,7 +251,7 @@ func (s *Stack) stopServer() error {
 	var err error
 	select {
 	case <-s.end:
-	case <-time.After(30 * time.Second):
+	case <-time.After(stopPatience):
 		err = errors.Join(errors.New("the server did not end"), s.cmd.Process.Kill())
 		<-s.end
 	}
@@ -258,7 +261,7 @@ func (s *Stack) stopServer() error {
 
 // Stop stops all that was started.
 func (s *Stack) Stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
 	defer cancel()
 	errs := []error{s.stopServer()}
 	if s.redis != nil {

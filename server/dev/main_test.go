@@ -15,10 +15,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/parley-im/parley/server/dev"
+	"github.com/parley-im/parley/server/dev/testenv"
 )
+
+// patience bounds each step, far longer than any takes.
+const patience = 3 * time.Minute
 
 // helperDir, set in the environment, turns the test binary into the program of runHelper.
 const helperDir = "PARLEY_DEV_TEST_HELPER_DIR"
@@ -31,12 +34,12 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	goleak.VerifyTestMain(m)
+	testenv.Main(m)
 }
 
 // runHelper starts both servers in dir, prints "started POSTGRES-PID REDIS-PID" and stays until it is killed.
 func runHelper(dir string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	postgres, err := dev.StartPostgres(ctx, dev.PostgresOptions{DataDir: dir})
 	if err != nil {
@@ -80,7 +83,7 @@ func startPostgres(t *testing.T, o dev.PostgresOptions) *dev.Postgres {
 
 func stopPostgres(t *testing.T, p *dev.Postgres) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	require.NoError(t, p.Stop(ctx))
 }

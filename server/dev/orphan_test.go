@@ -37,9 +37,9 @@ func TestServersDieWithAKilledParent(t *testing.T) {
 
 	require.NoError(t, helper.Process.Signal(syscall.SIGKILL))
 	require.Error(t, helper.Wait(), "killed")
-	require.Eventually(t, func() bool { return gone(postgres) }, time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return gone(postgres) }, patience, 10*time.Millisecond)
 	if redis != 0 { // 0: this machine has no redis-server
-		require.Eventually(t, func() bool { return gone(redis) }, time.Minute, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return gone(redis) }, patience, 10*time.Millisecond)
 	}
 
 	// Nobody is in the way of the next one.

@@ -21,8 +21,8 @@ import (
 
 const (
 	redisSocket = "redis.sock"
-	// redisPatience bounds one start of redis-server, which takes about 0.1 s.
-	redisPatience = 20 * time.Second
+	// redisPatience bounds one start of redis-server, which takes about 0.1 s where the machine is not busy.
+	redisPatience = 2 * time.Minute
 )
 
 // ownRedisSettings are decided by this package; callers may not set them.

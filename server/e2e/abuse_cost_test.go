@@ -50,7 +50,7 @@ func TestAbuseCostsLittle(t *testing.T) {
 		require.GreaterOrEqual(t, count, kind.times, kind.name)
 		require.LessOrEqual(t, seen.Most, kind.units, "%s: over one connection", kind.name)
 		each := time.Duration(spent / float64(count) * float64(time.Second))
-		require.Eventually(t, func() bool { return s.Metric("go_goroutines") <= goroutines+20 }, time.Minute, 50*time.Millisecond,
+		require.Eventually(t, func() bool { return s.Metric("go_goroutines") <= goroutines+20 }, patience, 50*time.Millisecond,
 			"%s: goroutines stay", kind.name)
 		grown := s.Metric("process_resident_memory_bytes") - memory
 		line := fmt.Sprintf("%s: %d %s over %d connections, %s of processor time each, %.0f MiB more", kind.name, seen.Units, kind.unit,

@@ -43,7 +43,7 @@ type kept struct{ goroutines, heap, memory, descriptors, postgres, redis float64
 type churned struct {
 	nodes   []*rig.Server
 	sql     *pgx.Conn
-	redis   *redis.Client
+	redis   redis.UniversalClient
 	devices []*rig.Device
 	groups  []string
 	sites   map[string]float64 // what the heaps held when holds looked last, by where it was allocated
@@ -67,8 +67,7 @@ func newChurned(t *testing.T, devices int) *churned {
 	o, err := redis.ParseURL(red.TCPURL())
 	require.NoError(t, err)
 	o.PoolSize = 1
-	w.redis = redis.NewClient(o)
-	t.Cleanup(func() { _ = w.redis.Close() })
+	w.redis = testenv.Patient(t, redis.NewClient(o))
 	for g := range devices / group {
 		var names []string
 		for n := range group {
@@ -125,7 +124,7 @@ func (w *churned) round(t *testing.T) {
 // answer calls until the call is answered, as an SDK does: a node on a machine that is busy with anything may have to wait too long
 // for a connection to PostgreSQL, of which it keeps none here, and says so. Anything else than UNAVAILABLE fails the test.
 func answer[Q, A any](t *testing.T, call func(context.Context, *Q) (*A, error), req *Q) *A {
-	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		res, err := call(t.Context(), req)
 		if err == nil {
 			return res
@@ -156,7 +155,7 @@ func (w *churned) rest(t *testing.T) kept {
 const restSettled = 8 * time.Second
 
 func (w *churned) quiet(t *testing.T) {
-	require.Eventually(t, func() bool { return total(w.nodes, "parley_streams") == 0 }, 60*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return total(w.nodes, "parley_streams") == 0 }, patience, 20*time.Millisecond)
 }
 
 // lower is k with what is less in l. The heap and the memory take part only as far as 1 MiB shows: they move all the time.
@@ -242,7 +241,7 @@ func TestChurnLeavesNothingBehind(t *testing.T) {
 	w.quiet(t)
 	// Things that end on their own take a moment to go, longer on a busy machine; what leaked stays however long one waits.
 	after = w.holds(t)
-	for end := time.Now().Add(time.Minute); after.over(before) != nil && time.Now().Before(end); after = after.lower(w.holds(t)) {
+	for end := time.Now().Add(patience); after.over(before) != nil && time.Now().Before(end); after = after.lower(w.holds(t)) {
 		time.Sleep(200 * time.Millisecond)
 	}
 	if soaking() || after.over(before) != nil {

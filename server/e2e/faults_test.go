@@ -35,12 +35,12 @@ func TestServerKilledUnderLoad(t *testing.T) {
 	l := startLoad(t, sc.senders, sc.ids)
 	for range rounds(t) {
 		before := l.count()
-		require.Eventually(t, func() bool { return l.count() > before+300 }, 20*time.Second, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return l.count() > before+300 }, patience, 5*time.Millisecond)
 		s.Kill()
 		s.Restart()
 	}
 	before := l.count()
-	require.Eventually(t, func() bool { return l.count() > before+100 }, 20*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return l.count() > before+100 }, patience, 5*time.Millisecond)
 	l.stop()
 	require.Zero(t, l.codes[connect.CodeInternal])
 	l.check(t, sc.senders[0].Client, sc.all, sc.ids)
@@ -68,24 +68,26 @@ func TestPostgresKilledUnderLoad(t *testing.T) {
 	l = startLoad(t, sc.senders, sc.ids)
 	for range kills {
 		before := l.count()
-		require.Eventually(t, func() bool { return l.count() > before+200 }, 20*time.Second, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return l.count() > before+200 }, patience, 5*time.Millisecond)
+		refused := l.refused()
 		require.NoError(t, pg.Kill())
+		require.Eventually(t, func() bool { return l.refused() > refused }, patience, 5*time.Millisecond, "no send met the fault")
 		before = l.count()
 		require.NoError(t, pg.Restart(t.Context()))
 		began := time.Now()
 		// Answers of what had committed before the kill may still come in.
-		require.Eventually(t, func() bool { return l.count() > before+20 }, 30*time.Second, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return l.count() > before+20 }, patience, 5*time.Millisecond)
 		back = append(back, time.Since(began))
-		require.Less(t, back[len(back)-1], prompt(5*time.Second))
+		require.Less(t, back[len(back)-1], size(patience, patience, 5*time.Second))
 	}
 	before := l.count()
-	require.Eventually(t, func() bool { return l.count() > before+100 }, 30*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return l.count() > before+100 }, patience, 5*time.Millisecond)
 	l.stop()
 	require.NotEmpty(t, l.codes, "no send met the fault: the test proves nothing")
 	for code := range l.codes {
 		require.Equal(t, connect.CodeUnavailable, code, "codes %v", l.codes)
 	}
-	require.Eventually(t, s.Ready, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, s.Ready, patience, 50*time.Millisecond)
 	l.check(t, sc.senders[0].Client, sc.all, sc.ids)
 	t.Logf("%d acknowledged, codes %v", l.count(), l.codes)
 }
@@ -99,7 +101,7 @@ func TestGracefulShutdown(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- once.Once(context.Background()) }()
 	once.WaitCaughtUp(1)
-	require.Eventually(t, func() bool { return l.count() > 100 }, 20*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return l.count() > 100 }, patience, 5*time.Millisecond)
 	s.Stop()
 	err := <-ended
 	require.Equal(t, connect.CodeUnavailable, connect.CodeOf(err), "%v", err)
@@ -200,7 +202,7 @@ func TestKickIsACut(t *testing.T) {
 		in, err := admin.Sessions.AddMembers(t.Context(), &parleyv1.AddMembersRequest{SessionId: id, UserIds: []string{"u3"}})
 		require.NoError(t, err)
 		n := l.count()
-		require.Eventually(t, func() bool { return l.count() > n+5 }, time.Minute, time.Millisecond)
+		require.Eventually(t, func() bool { return l.count() > n+5 }, patience, time.Millisecond)
 		out, err := admin.Sessions.RemoveMember(t.Context(), &parleyv1.RemoveMemberRequest{SessionId: id, UserId: "u3"})
 		require.NoError(t, err)
 		spans = append(spans, span{in.GetSeq(), out.GetSeq()})
@@ -317,7 +319,7 @@ func TestRecallMeansGone(t *testing.T) {
 	sent := alice.Send(t.Context(), id, secret)
 	bob.WaitSeq(id, 2)
 	cached := func() bool { return redisHolds(t, s.RedisURL, id, secret) }
-	require.Eventually(t, cached, time.Minute, 20*time.Millisecond, "the body never came to Redis: the test would prove nothing")
+	require.Eventually(t, cached, patience, 20*time.Millisecond, "the body never came to Redis: the test would prove nothing")
 	_, err := bob.Messages.RecallMessage(t.Context(), &parleyv1.RecallMessageRequest{SessionId: id, Seq: sent.GetSeq()})
 	require.Equal(t, "NOT_RECALLABLE", reason(err), "only the sender may, in a direct session")
 	one, err := alice.Messages.RecallMessage(t.Context(), &parleyv1.RecallMessageRequest{SessionId: id, Seq: sent.GetSeq()})
@@ -352,7 +354,7 @@ func TestRecallMeansGone(t *testing.T) {
 	var rows int
 	require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM msg WHERE position($1::bytea IN content) > 0`, []byte(secret)).Scan(&rows))
 	require.Zero(t, rows)
-	require.Eventually(t, func() bool { return !cached() }, time.Minute, 20*time.Millisecond, "the body is still in Redis")
+	require.Eventually(t, func() bool { return !cached() }, patience, 20*time.Millisecond, "the body is still in Redis")
 	s.Stop()
 	require.NotContains(t, s.Log(), secret)
 }

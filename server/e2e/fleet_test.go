@@ -46,7 +46,7 @@ func waitPeers(t *testing.T, nodes []*rig.Server) {
 		return !slices.ContainsFunc(nodes, func(s *rig.Server) bool {
 			return s.Metric("parley_hints_up") != 1 || s.Metric("parley_hints_peers") != float64(len(nodes)-1)
 		})
-	}, 20*time.Second, 20*time.Millisecond, "the nodes do not hear each other")
+	}, patience, 20*time.Millisecond, "the nodes do not hear each other")
 }
 
 func resumes(devices []*rig.Device) (all []time.Duration) {
@@ -72,7 +72,7 @@ func TestNodesKilledUnderLoad(t *testing.T) {
 	for n := range kills {
 		before := l.count()
 		time.Sleep(every)
-		require.Eventually(t, func() bool { return l.count() > before }, time.Minute, 10*time.Millisecond, "nothing was sent")
+		require.Eventually(t, func() bool { return l.count() > before }, patience, 10*time.Millisecond, "nothing was sent")
 		nodes[n%len(nodes)].Kill()
 		time.Sleep(min(every/3, 2*time.Second)) // the others carry on
 		nodes[n%len(nodes)].Restart()
@@ -87,7 +87,7 @@ func TestNodesKilledUnderLoad(t *testing.T) {
 	sent, took = l.count(), resumes(sc.all)
 	lost = len(took)
 	require.GreaterOrEqual(t, lost, kills, "hardly a stream was lost: the test proves nothing")
-	require.LessOrEqual(t, quantile(took, 0.99), size(10*time.Second, 10*time.Second, 3*time.Second))
+	require.LessOrEqual(t, quantile(took, 0.99), size(patience, patience, 3*time.Second))
 }
 
 // A7: devices are cut all the time, at random points, in the middle of frames too, and go on over several nodes, while
@@ -130,6 +130,13 @@ func TestRecoveryStorm(t *testing.T) {
 	began := time.Now()
 	l := startOpen(t, senders, ids, rate)
 	time.Sleep(during)
+	cut := func() (n int) {
+		for _, d := range all {
+			n += d.Cuts()
+		}
+		return n
+	}
+	require.Eventually(t, func() bool { return cut() >= devices/2 }, patience, 50*time.Millisecond, "hardly a stream was cut: the test proves nothing")
 	l.stop()
 	rateSeen = float64(l.count()) / time.Since(began).Seconds() // until the last answer
 	for _, d := range all {
@@ -144,6 +151,5 @@ func TestRecoveryStorm(t *testing.T) {
 		r, again := d.Count()
 		raw, repeats = raw+r, repeats+again
 	}
-	require.GreaterOrEqual(t, cuts, devices/2, "hardly a stream was cut: the test proves nothing")
 	require.LessOrEqual(t, repeats*100, raw)
 }

@@ -60,7 +60,7 @@ func TestBodyThatCannotBeReadIsAPlaceholder(t *testing.T) {
 	}
 	check("postgres", list())
 	require.Zero(t, w.served())
-	require.Eventually(t, func() bool { check("repaired", list()); return w.served() > 0 }, time.Minute, 20*time.Millisecond)
+	require.Eventually(t, func() bool { check("repaired", list()); return w.served() > 0 }, patience, 20*time.Millisecond)
 	pulled, err := w.s.Client("bob", "poll").Sync.PullOffline(t.Context(), &parleyv1.PullOfflineRequest{})
 	require.NoError(t, err)
 	check("pulled", pulled.GetMessages())

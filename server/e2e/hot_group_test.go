@@ -92,15 +92,18 @@ func (x *executions) pass(up io.Writer, in *bufio.Reader) {
 
 // hotGroup is a large group of which some are online, on three nodes.
 type hotGroup struct {
-	nodes   []*rig.Server
-	pg      *executions
-	redis   *redis.Client
-	sql     *pgx.Conn
-	online  []*rig.Device
-	senders []*rig.Device
-	took    *delays
+	nodes    []*rig.Server
+	pg       *executions
+	redis    redis.UniversalClient
+	postgres string // not through pg
+	sql      *pgx.Conn
+	online   []*rig.Device
+	senders  []*rig.Device
+	took     *delays
 	// first is the seq by which the user of a device that is online came into each group.
 	first map[*rig.Device]int64
+	// apart is whether a node did without Redis while perMessage counted last.
+	apart bool
 }
 
 // atOnce is how many members a call adds.
@@ -118,8 +121,7 @@ func newHotGroup(t *testing.T, online int) *hotGroup {
 	waitPeers(t, w.nodes)
 	o, err := redis.ParseURL(red.TCPURL())
 	require.NoError(t, err)
-	w.redis = redis.NewClient(o)
-	t.Cleanup(func() { _ = w.redis.Close() })
+	w.redis, w.postgres = testenv.Patient(t, redis.NewClient(o)), pg.URL()
 	w.sql, err = pgx.Connect(t.Context(), pg.URL())
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = w.sql.Close(context.Background()) })
@@ -192,8 +194,10 @@ func (w *hotGroup) idle(t *testing.T) (sql, commands float64) {
 	t.Helper()
 	for range 20 {
 		wasSQL, wasCommands, was := w.pg.n.Load(), w.redisCommands(t), commands
+		began := time.Now()
 		time.Sleep(time.Second)
-		sql, commands = float64(w.pg.n.Load()-wasSQL), float64(w.redisCommands(t)-wasCommands)
+		past := time.Since(began).Seconds() // more than a second on a busy machine
+		sql, commands = float64(w.pg.n.Load()-wasSQL)/past, float64(w.redisCommands(t)-wasCommands)/past
 		if was > 0 && commands > was*0.8 {
 			return sql, commands
 		}
@@ -202,11 +206,29 @@ func (w *hotGroup) idle(t *testing.T) (sql, commands float64) {
 	return 0, 0
 }
 
+// watchApart watches until it is called whether any node does without Redis, as where that does not answer in time on a busy
+// machine: then PostgreSQL is asked more often, and Redis less.
+func (w *hotGroup) watchApart(t *testing.T) (apart func() bool) {
+	ctx, cancel := context.WithCancel(t.Context())
+	seen, left := make(chan bool, 1), total(w.nodes, "parley_cache_left_total")
+	go func() {
+		deaf := false
+		for ctx.Err() == nil {
+			deaf = deaf || total(w.nodes, "parley_hints_up") < float64(len(w.nodes))
+			pause(ctx, 200*time.Millisecond)
+		}
+		seen <- deaf || total(w.nodes, "parley_cache_left_total") > left
+	}()
+	return func() bool { cancel(); return <-seen }
+}
+
 // perMessage counts what a message alone costs: each is sent when the one before was answered, so that it has a commit of its
 // own, and nothing else happens. What the nodes need for nothing is left out. seconds is how long it took, for what is done
 // once a second while a session is busy.
 func (w *hotGroup) perMessage(t *testing.T, id string, n int) (sql, commands, seconds float64) {
 	t.Helper()
+	apart := w.watchApart(t)
+	defer func() { w.apart = apart() }()
 	idleSQL, idleCommands := w.idle(t)
 	wasSQL, wasCommands, wasNames, began := w.pg.n.Load(), w.redisCommands(t), w.redisByName(t), time.Now()
 	var last int64
@@ -236,11 +258,12 @@ func (w *hotGroup) perMessage(t *testing.T, id string, n int) (sql, commands, se
 }
 
 // mixed sends at a rate while members read and others are kicked, and returns how many messages came
-// through, and how many were kicked.
-func (w *hotGroup) mixed(t *testing.T, id string, bystanders []string, rate int, during, kickEvery time.Duration) (sent, kicks int) {
+// through, how many were kicked, and how long deliveries may have taken.
+func (w *hotGroup) mixed(t *testing.T, id string, bystanders []string, rate int, during, kickEvery time.Duration) (sent, kicks int, allowed time.Duration) {
 	t.Helper()
 	began := time.Now()
 	was, _ := w.online[0].Count()
+	hindered := watchLag(t, w.postgres, w.nodes...)
 	l := startPaced(t, w.senders, []string{id}, time.Duration(len(w.senders))*time.Second/time.Duration(rate), w.took.before)
 	readEvery := 20 * time.Second / time.Duration(rate) // 5 % of the messages' rate
 	for reads := 0; time.Since(began) < during; time.Sleep(min(readEvery, kickEvery) / 10) {
@@ -261,7 +284,9 @@ func (w *hotGroup) mixed(t *testing.T, id string, bystanders []string, rate int,
 	l.checkSince(t, w.senders[0].Client, w.online, []string{id}, func(d *rig.Device) int64 { return w.first[d] })
 	now, _ := w.online[0].Count()
 	require.Greater(t, now, was)
-	return l.count(), kicks
+	allowed = prompt(500*time.Millisecond, hindered, began)
+	hindered.stop()
+	return l.count(), kicks, allowed
 }
 
 // A15: what a message costs PostgreSQL and Redis does not depend on how many members a group has, counted where nothing else
@@ -287,26 +312,31 @@ func TestHotGroupCostsTheSameWhateverItsSize(t *testing.T) {
 		}
 		sql[phase], commands[phase], seconds[phase] = w.perMessage(t, id, alone)
 		w.took.phase.Store(int32(phase)) //nolint:gosec // two
-		n, kicks := w.mixed(t, id, bystanders, rate, during, kickEvery)
+		n, kicks, allowed := w.mixed(t, id, bystanders, rate, during, kickEvery)
 		p99 := w.took.quantile(phase, 0.99)
 		lines = append(lines, fmt.Sprintf("%d members: %.2f statements and %.1f commands per message; with reads and %d kicks %d messages, delivered p50 %s, p99 %s", members,
 			sql[phase], commands[phase], kicks, n, w.took.quantile(phase, 0.5).Round(time.Millisecond), p99.Round(time.Millisecond)))
-		require.Less(t, p99, size(5*time.Second, 5*time.Second, 500*time.Millisecond))
+		require.Less(t, p99, allowed)
 	}
-	for try := 1; ; try++ {
+	for try, most := 1, 4; ; try++ {
 		// Half a statement is the noise of polls that fall into one count and not into the other. On a slow machine a message
 		// bears more of what is done once a second, which is counted at 6 commands and 2 statements of each node.
 		more := max(0, seconds[1]-seconds[0])
-		mostSQL, most := 1.1*sql[0]+0.5+6*more, 1.1*commands[0]+1+18*more
-		if sql[1] < mostSQL && commands[1] < most {
+		mostSQL, mostCommands := 1.1*sql[0]+0.5+6*more, 1.1*commands[0]+1+18*more
+		if sql[1] < mostSQL && commands[1] < mostCommands {
 			break
 		}
-		// A Redis that did not answer in time is left alone for a while and costs less then, in one phase or the other; what
+		// A Redis that did not answer in time is left alone for a while, which counts differently in one phase or the other; what
 		// grows with the members does so each time.
-		require.Less(t, try, 4, "statements or commands grow with the members: %.2f statements and at most %.2f, %.1f commands and at most %.1f",
-			sql[1], mostSQL, commands[1], most)
+		require.Less(t, try, most, "statements or commands grow with the members: %.2f statements and at most %.2f, %.1f commands and at most %.1f",
+			sql[1], mostSQL, commands[1], mostCommands)
+		alike := true
 		for phase, id := range ids {
 			sql[phase], commands[phase], seconds[phase] = w.perMessage(t, id, alone)
+			alike = alike && !w.apart
+		}
+		if !alike && most < 10 { // it could not tell
+			most++
 		}
 	}
 }

@@ -153,7 +153,7 @@ func leakedByTables(t *testing.T, s *rig.Server, c *canaries, secrets []string) 
 		require.NoError(t, conn.QueryRow(t.Context(), "SELECT coalesce(string_agg(x::text, E'\\n'), '') FROM "+table+" x").Scan(&all), table)
 		return all
 	}
-	require.Eventually(t, func() bool { return dump("webhook_attempt") != "" }, time.Minute, 50*time.Millisecond, "nothing was tried")
+	require.Eventually(t, func() bool { return dump("webhook_attempt") != "" }, patience, 50*time.Millisecond, "nothing was tried")
 	rows, err := conn.Query(t.Context(), `SELECT c.oid::regclass::text FROM pg_class c WHERE c.relkind = 'r' AND (c.relnamespace = 'river'::regnamespace
 		OR c.relnamespace = current_schema::regnamespace AND c.relname LIKE 'webhook\_%')`)
 	require.NoError(t, err)
@@ -227,7 +227,7 @@ func leakScenario(t *testing.T, s *rig.Server, c *canaries) {
 			_, err = s.ClientWith("alice", "a1", wrong, opts...).Admin().GetStats(ctx, &parleyv1.GetStatsRequest{})
 			failed(err)
 		}
-		streaming, stop := context.WithTimeout(ctx, 20*time.Second)
+		streaming, stop := context.WithTimeout(ctx, patience)
 		stream, err := bob.Sync.Subscribe(streaming, &parleyv1.SubscribeRequest{})
 		require.NoError(t, err)
 		require.True(t, stream.Receive(), "%v", stream.Err())
@@ -268,9 +268,10 @@ func rawRequests(t *testing.T, s *rig.Server, c *canaries, token string) {
 		req.Header.Set("User-Agent", c.mark("a user agent"))
 		req.Header.Set("Traceparent", c.mark("a trace"))
 		req.Header.Set("Cookie", "session="+c.mark("a cookie"))
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		res, err := http.DefaultClient.Do(req.WithContext(ctx))
 		require.NoError(t, err)
+		time.AfterFunc(10*time.Second, cancel)                 // should it be a stream
 		body, _ := io.ReadAll(io.LimitReader(res.Body, 1<<20)) // a stream ends with the context
 		res.Body.Close()
 		cancel()

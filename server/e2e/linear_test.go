@@ -90,7 +90,7 @@ func (h *history) sendRecorded(n int, c *rig.Client, session, id string, tries i
 		req := rig.To(session, "x")
 		req.MessageId = id
 		for range tries {
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(rig.Once(context.Background()), 5*time.Second)
 			res, err := c.Messages.SendMessage(ctx, req)
 			cancel()
 			if err == nil {
@@ -104,7 +104,7 @@ func (h *history) sendRecorded(n int, c *rig.Client, session, id string, tries i
 
 func (h *history) listRecorded(n int, c *rig.Client, session string, after int64) {
 	h.do(n, logCall{after: after}, func() *logAnswer {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(rig.Once(context.Background()), 5*time.Second)
 		defer cancel()
 		page, err := c.Messages.ListMessages(ctx, &parleyv1.ListMessagesRequest{SessionId: session, Limit: 20,
 			Position: &parleyv1.ListMessagesRequest_AfterSeq{AfterSeq: after}})
@@ -124,9 +124,8 @@ func (h *history) listRecorded(n int, c *rig.Client, session string, after int64
 func (h *history) settle(t *testing.T, c *rig.Client, session string) (open int) {
 	seqs := map[string]int64{}
 	for after := int64(0); ; {
-		page, err := c.Messages.ListMessages(t.Context(), &parleyv1.ListMessagesRequest{SessionId: session, Limit: 500,
+		page := answer(t, c.Messages.ListMessages, &parleyv1.ListMessagesRequest{SessionId: session, Limit: 500,
 			Position: &parleyv1.ListMessagesRequest_AfterSeq{AfterSeq: after}})
-		require.NoError(t, err)
 		for _, m := range page.GetMessages() {
 			after = m.GetSeq()
 			seqs[m.GetSenderId()+"/"+m.GetMessageId()] = after
@@ -177,10 +176,10 @@ func TestLogIsLinearizable(t *testing.T) {
 		func() { nodes[1].Kill(); nodes[1].Restart() },
 	}
 	for range histories {
-		session := at[0][0].Group(t.Context(), "u1", "u2", "u3", "u4", "u5")
+		session := answer(t, at[0][0].Sessions.CreateSession, &parleyv1.CreateSessionRequest{Group: &parleyv1.Group{Title: "group"},
+			MemberIds: []string{"u1", "u2", "u3", "u4", "u5"}}).GetSession().GetSessionId()
 		h := &history{began: time.Now()}
-		page, err := at[0][0].Messages.ListMessages(t.Context(), &parleyv1.ListMessagesRequest{SessionId: session, Limit: 20})
-		require.NoError(t, err)
+		page := answer(t, at[0][0].Messages.ListMessages, &parleyv1.ListMessagesRequest{SessionId: session, Limit: 20})
 		for _, m := range page.GetMessages() { // what was there before the others began
 			h.do(0, logCall{send: m.GetSenderId() + "/" + m.GetMessageId()}, func() *logAnswer { return &logAnswer{seq: m.GetSeq()} })
 		}
@@ -207,11 +206,11 @@ func TestLogIsLinearizable(t *testing.T) {
 		for _, f := range faults {
 			n := h.len()
 			f()
-			require.Eventually(t, func() bool { return h.len() > n+most/20 || h.len() >= most-clients }, 60*time.Second, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return h.len() > n+most/20 || h.len() >= most-clients }, patience, 10*time.Millisecond)
 		}
 		wg.Wait()
 		open += h.settle(t, at[0][0], session)
-		result := porcupine.CheckOperationsTimeout(logModel(), h.ops, 2*time.Minute)
+		result := porcupine.CheckOperationsTimeout(logModel(), h.ops, 2*patience)
 		require.Equal(t, porcupine.Ok, result)
 		all += len(h.ops)
 	}

@@ -38,7 +38,7 @@ func TestNodesShareEverything(t *testing.T) {
 				require.Eventually(t, func() bool {
 					return one.Metric("parley_hints_up") == 1 && one.Metric("parley_hints_peers") == 1 &&
 						two.Metric("parley_hints_up") == 1 && two.Metric("parley_hints_peers") == 1
-				}, 20*time.Second, 20*time.Millisecond)
+				}, patience, 20*time.Millisecond)
 			}
 			for _, u := range []string{"alice", "bob", "carol"} {
 				one.Token(u, u+"1")
@@ -99,7 +99,7 @@ func TestNodesShareEverything(t *testing.T) {
 						}
 					}
 					return false
-				}, time.Minute, 50*time.Millisecond)
+				}, patience, 50*time.Millisecond)
 			}
 			// A device that is revoked on one node loses its stream on the other.
 			_, err = alice1.Devices.RevokeDevice(t.Context(), &parleyv1.RevokeDeviceRequest{DeviceId: "alice2"})

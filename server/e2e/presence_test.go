@@ -18,7 +18,7 @@ func TestPresence(t *testing.T) {
 	one, two := nodes[0], nodes[1]
 	require.Eventually(t, func() bool {
 		return one.Metric("parley_hints_peers") == 1 && two.Metric("parley_hints_peers") == 1
-	}, 20*time.Second, 20*time.Millisecond)
+	}, patience, 20*time.Millisecond)
 	for _, u := range []string{"alice", "bob", "eve"} {
 		one.Token(u, u+"1")
 	}
@@ -47,7 +47,7 @@ func TestPresence(t *testing.T) {
 				}
 			}
 			return false
-		}, 20*time.Second, 20*time.Millisecond, "bob online: %v", online)
+		}, patience, 20*time.Millisecond, "bob online: %v", online)
 	}
 	bob := two.Online("bob", "bob1")
 	bob.WaitSeq(id, 1)

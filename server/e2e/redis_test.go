@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -29,7 +30,7 @@ type redisWorld struct {
 	t     *testing.T
 	redis *dev.Redis
 	link  *testenv.Link
-	admin *redis.Client // to Redis itself, past the link
+	admin redis.UniversalClient // to Redis itself, past the link
 	s     *rig.Server
 }
 
@@ -42,8 +43,7 @@ func newRedisWorld(t *testing.T, broken bool) *redisWorld {
 	}
 	o, err := redis.ParseURL(w.redis.TCPURL())
 	require.NoError(t, err)
-	w.admin = redis.NewClient(o)
-	t.Cleanup(func() { _ = w.admin.Close() })
+	w.admin = testenv.Patient(t, redis.NewClient(o))
 	// Hardly any memory, so that what devices missed comes from Redis and PostgreSQL.
 	w.s = rig.Start(t, "PARLEY_REDIS_URL="+url, "PARLEY_RING_BYTES=2000")
 	return w
@@ -163,12 +163,12 @@ func (d *delays) quantile(phase int, q float64) time.Duration {
 // PARLEY_SOAK=1 makes each fault last 10 s, goes through them twice, and holds the delays against the second that
 // acceptance allows, and those after all faults against the quiet ones.
 func TestRedisIsDisposable(t *testing.T) {
-	during, rounds, allowed := 2*time.Second, 1, 5*time.Second // 5 s are promised under any fault
+	during, rounds, promised := 2*time.Second, 1, 5*time.Second // 5 s are promised under any fault
 	if testing.Short() {
 		during = 400 * time.Millisecond
 	}
 	if os.Getenv("PARLEY_SOAK") != "" {
-		during, rounds, allowed = scaled(10*time.Second), 2, time.Second
+		during, rounds, promised = scaled(10*time.Second), 2, time.Second
 	}
 	var lines []string
 	report(t, "A3", fmt.Sprintf("Redis killed, flushed, damaged, muted, slow, read-only, evicting and full, %s each, under load", during),
@@ -190,25 +190,27 @@ func TestRedisIsDisposable(t *testing.T) {
 		devices = append(devices, d)
 		busy.Go(func() { roam(ctx, d) })
 	}
+	hindered := watchLag(t, w.s.PostgresURL, w.s)
 	l := startPaced(t, sc.senders, sc.ids, 5*time.Millisecond, took.before)
+	l.lag.Store(hindered)
 	recaller := w.s.Client("u0", "recaller")
 	phase := 0
 	for range rounds {
 		for _, f := range w.faults() {
 			took.phase.Store(int32(phase)) //nolint:gosec // a handful
-			before := l.count()
+			before, began := l.count(), time.Now()
 			gone := recallSome(t, recaller, sc.ids[:1]) // the others' sessions stay in Redis
 			f.do(during)
 			requireGone(t, recaller, gone)
 			f.undo(during)
-			require.Greater(t, l.count(), before, "%s: nothing was sent", f.name)
+			require.Eventually(t, func() bool { return l.count() > before }, patience, 20*time.Millisecond, "%s: nothing was sent", f.name)
 			n := w.served()
-			require.Eventually(t, func() bool { return w.up() && w.served() > n }, 20*time.Second, 50*time.Millisecond,
+			require.Eventually(t, func() bool { return w.up() && w.served() > n }, patience, 50*time.Millisecond,
 				"%s: Redis does not serve again", f.name)
 			p50, p99 := took.quantile(phase, 0.5), took.quantile(phase, 0.99)
 			t.Logf("%-10s %5d sends, delivered p50 %s p99 %s", f.name, l.count()-before, p50.Round(time.Millisecond), p99.Round(time.Millisecond))
 			lines = append(lines, fmt.Sprintf("%s p99 %s", f.name, p99.Round(time.Millisecond)))
-			require.Less(t, p99, allowed, "%s: delivered too late", f.name)
+			require.Less(t, p99, prompt(promised, hindered, began), "%s: delivered too late", f.name)
 			if quiet := took.quantile(0, 0.99); soaking() && f.name == "after all" { // less than 100 ms is not told apart
 				require.LessOrEqual(t, p99, max(quiet*6/5, 100*time.Millisecond), "not as quick again as before the faults")
 			}
@@ -227,7 +229,7 @@ func TestRedisIsDisposable(t *testing.T) {
 	require.Equal(t, l.tried, l.first, "sends that were tried twice")
 	l.check(t, recaller, devices, sc.ids)
 	for _, id := range sc.ids {
-		require.Eventually(t, func() bool { return !redisHolds(t, w.redis.TCPURL(), id, secret) }, 20*time.Second, 50*time.Millisecond)
+		require.Eventually(t, func() bool { return !redisHolds(t, w.redis.TCPURL(), id, secret) }, patience, 50*time.Millisecond)
 	}
 	require.Positive(t, w.s.Metric(`parley_read_entries_total{tier="postgres"}`))
 	t.Logf("%d sent; entries read back: redis %.0f, postgres %.0f; redis was left %.0f times, %.0f appends lost", l.count(),
@@ -285,7 +287,7 @@ func requireGone(t *testing.T, c *rig.Client, all []recalled) {
 // one log line say which it is.
 func TestStartsWithoutRedis(t *testing.T) {
 	w := newRedisWorld(t, true)
-	require.Eventually(t, func() bool { return !w.up() }, time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return !w.up() }, patience, 10*time.Millisecond)
 	alice, bob := w.s.Client("alice", "a"), w.s.Online("bob", "b")
 	var last *parleyv1.SendMessageResponse
 	for n := range 30 {
@@ -301,13 +303,19 @@ func TestStartsWithoutRedis(t *testing.T) {
 	require.Zero(t, w.served())
 	require.Positive(t, w.s.Metric(`parley_read_entries_total{tier="postgres"}`))
 	w.link.Heal()
-	require.Eventually(t, w.up, 20*time.Second, 20*time.Millisecond)
-	require.Eventually(t, func() bool { read(); return w.served() > 0 }, 20*time.Second, 20*time.Millisecond)
-	require.InDelta(t, 1, w.s.Metric("parley_cache_left_total"), 0)
+	require.Eventually(t, w.up, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { read(); return w.served() > 0 }, patience, 20*time.Millisecond)
 	requireNoProblems(t, bob)
+	left := w.s.Metric("parley_cache_left_total")
+	require.Positive(t, left)
 	w.s.Stop()
-	require.Equal(t, 1, strings.Count(w.s.Log(), "redis is left alone"), "said once, not per call")
-	require.Equal(t, 1, strings.Count(w.s.Log(), "redis answers again"))
+	// Said once each time, not per call, in turn. On a busy machine Redis may not answer in time and be left once more.
+	said := regexp.MustCompile("redis is left alone|redis answers again").FindAllString(w.s.Log(), -1)
+	require.GreaterOrEqual(t, len(said), 2)
+	for n, what := range said {
+		require.Equal(t, []string{"redis is left alone", "redis answers again"}[n%2], what, "%v", said)
+	}
+	require.GreaterOrEqual(t, float64(len(said)), 2*left-1)
 }
 
 // The server on a Cluster and behind Sentinel: a master is killed under load, with devices that come and go. No send fails,
@@ -327,10 +335,11 @@ func TestMasterOfManyRedisKilledUnderLoad(t *testing.T) {
 			busy.Go(func() { roam(ctx, roamer) })
 			defer func() { cancel(); busy.Wait() }()
 			l := startPaced(t, sc.senders, sc.ids, 5*time.Millisecond, nil)
+			l.lag.Store(watchLag(t, s.PostgresURL, s))
 			served := func() float64 { return s.Metric(`parley_read_entries_total{tier="redis"}`) }
 			serves := func() {
 				n := served()
-				require.Eventually(t, func() bool { return s.Metric("parley_cache_up") == 1 && served() > n }, 30*time.Second, 20*time.Millisecond,
+				require.Eventually(t, func() bool { return s.Metric("parley_cache_up") == 1 && served() > n }, patience, 20*time.Millisecond,
 					"Redis does not serve")
 			}
 			serves()
@@ -339,11 +348,11 @@ func TestMasterOfManyRedisKilledUnderLoad(t *testing.T) {
 				victim = g.Servers[masterToKill(t, g, sc.ids)]
 			}
 			require.NoError(t, victim.Kill())
-			require.Eventually(t, func() bool { return s.Metric("parley_cache_left_total") > 0 }, 20*time.Second, 20*time.Millisecond)
+			require.Eventually(t, func() bool { return s.Metric("parley_cache_left_total") > 0 }, patience, 20*time.Millisecond)
 			if name == "cluster" {
 				before := l.count()
 				serves()
-				require.Eventually(t, func() bool { return l.count() > before+100 }, 20*time.Second, 5*time.Millisecond)
+				require.Eventually(t, func() bool { return l.count() > before+100 }, patience, 5*time.Millisecond)
 				require.NoError(t, victim.Restart(t.Context()))
 			}
 			serves()

@@ -31,11 +31,17 @@ func size[T any](least, short, long T) T {
 	}
 }
 
-// prompt is how long something may take for which a time is promised: as long as that in the long forms, and 10 s in the
-// others, which run on machines that may be busy with anything. That is still less than any timeout after which it would
-// happen in the end.
-func prompt(promised time.Duration) time.Duration {
-	return size(10*time.Second, 10*time.Second, promised)
+// patience bounds each wait for what must happen: far longer than it takes, since a test does not judge by the clock.
+const patience = 3 * time.Minute
+
+// prompt is how long something may take for which a time is promised and that began at a time: as long as that in the long
+// forms. In the others, which run on machines that may be busy with anything, it is 10 s, which is less than any timeout after
+// which it would happen in the end, and beside that as long as the machine kept everything from going on.
+func prompt(promised time.Duration, l *lag, began time.Time) time.Duration {
+	if soaking() {
+		return promised
+	}
+	return 10*time.Second + 3*l.since(began)
 }
 
 // soakScale is by what the lengths of the long forms are multiplied: PARLEY_SOAK_SCALE, 1 where that is not set.

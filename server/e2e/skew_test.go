@@ -29,10 +29,9 @@ func (s skewed) Now() time.Time                   { return s.Clock.Now().Add(s.b
 func (s skewed) Since(at time.Time) time.Duration { return s.Now().Sub(at) }
 func (s skewed) Until(at time.Time) time.Duration { return at.Sub(s.Now()) }
 
-// startSkewed runs nodes in this process, each with a clock that is off.
-func startSkewed(t *testing.T, by ...time.Duration) (nodes []*rig.Server) {
+// startSkewed runs nodes on a database in this process, each with a clock that is off.
+func startSkewed(t *testing.T, pg string, by ...time.Duration) (nodes []*rig.Server) {
 	t.Helper()
-	pg := testenv.PostgresURL(t)
 	red, _ := testenv.Redis(t)
 	key := filepath.Join(t.TempDir(), "signing.pem")
 	for _, off := range by {
@@ -40,6 +39,7 @@ func startSkewed(t *testing.T, by ...time.Duration) (nodes []*rig.Server) {
 		cfg.Listen, cfg.AdminListen, cfg.DrainGrace = "127.0.0.1:0", "127.0.0.1:0", 0
 		cfg.Postgres.URL, cfg.Redis.URL = pg, red
 		cfg.Auth.AdminKey, cfg.Auth.SigningKey = strings.ReplaceAll(rig.AdminKey, " ", "-"), key
+		cfg.UnaryTimeout, cfg.DrainTimeout = 2*time.Minute, 2*time.Minute
 		cfg.Clock = skewed{clockwork.NewRealClock(), off}
 		ctx, stop := context.WithCancel(context.Background())
 		node, err := parley.New(ctx, cfg, slog.New(slog.DiscardHandler))
@@ -60,7 +60,8 @@ func TestClocksApart(t *testing.T) {
 	report(t, "B4", "the clock of one node 10 min ahead, of another 10 min behind, under load",
 		"0 lost, 0 twice, 0 out of order; read marks, kick, revocation and displacement hold across nodes",
 		func() string { return fmt.Sprintf("%d acked", sent) })
-	nodes := startSkewed(t, 10*time.Minute, -10*time.Minute)
+	pg := testenv.PostgresURL(t)
+	nodes := startSkewed(t, pg, 10*time.Minute, -10*time.Minute)
 	waitPeers(t, nodes)
 	// Tokens come from the clock that is behind: one from the future is refused for good reason.
 	device := func(node int, user, device string) *rig.Device {
@@ -74,6 +75,7 @@ func TestClocksApart(t *testing.T) {
 		d.WaitCaughtUp(1)
 	}
 	l := startPaced(t, []*rig.Device{a0, b1}, []string{id}, 5*time.Millisecond, nil)
+	l.lag.Store(watchLag(t, pg, nodes...))
 	time.Sleep(size(500*time.Millisecond, 3*time.Second, scaled(30*time.Second)))
 	// The same send on both nodes has one answer, with one time.
 	req := rig.To(id, "once")

@@ -32,7 +32,7 @@ func TestTokens(t *testing.T) {
 	decoy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { strange.Add(1) }))
 	t.Cleanup(decoy.Close)
 	ed, ec, foreign := newEdForger(t, "ed-1"), newECForger(t, "ec-1"), newEdForger(t, "other-1")
-	keys := newKeyServer(t, ed, ec)
+	keys, began := newKeyServer(t, ed, ec), time.Now()
 	s := rig.Start(t, "PARLEY_JWKS_URL="+keys.URL, "PARLEY_TOKEN_ISSUER=app")
 	own := s.Token("alice", "phone") // of Parley's own issuer; makes user and device
 	accepted, refused := 0, 0
@@ -41,8 +41,16 @@ func TestTokens(t *testing.T) {
 			return fmt.Sprintf("%d accepted, %d refused, %d requests to URLs of tokens", accepted, refused, strange.Load())
 		})
 
-	for name, token := range goodTokens(t, ed, ec, own) {
-		status, body := present(t, s.URL, token)
+	for name := range goodTokens(t, ed, ec, own) {
+		var minted time.Time
+		var status int
+		var body string
+		for range 100 { // one of them has 14 s left, which may pass on a busy machine
+			minted = time.Now()
+			if status, body = present(t, s.URL, goodTokens(t, ed, ec, own)[name]); time.Since(minted) < 10*time.Second {
+				break
+			}
+		}
 		require.Equal(t, http.StatusOK, status, "%s: %s", name, body)
 		accepted++
 	}
@@ -74,7 +82,7 @@ func TestTokens(t *testing.T) {
 	require.Eventually(t, func() bool {
 		status, _ := present(t, s.URL, next.token(t, claimsOf("app")))
 		return status == http.StatusOK
-	}, 30*time.Second, 200*time.Millisecond)
+	}, patience, 200*time.Millisecond)
 	for name, c := range map[string]struct {
 		token  string
 		status int
@@ -87,11 +95,9 @@ func TestTokens(t *testing.T) {
 		status, body := present(t, s.URL, c.token)
 		require.Equal(t, c.status, status, "%s: %s", name, body)
 	}
-	// The first reading is the start's; those that unknown kids brought about are 10 s apart at least.
-	readings := keys.readings()
-	for i := 2; i < len(readings); i++ {
-		require.Greater(t, readings[i].Sub(readings[i-1]), 9*time.Second)
-	}
+	// The first reading is the start's, the second one the first unknown kid's; further ones are 10 s apart at least, as the
+	// server counts: one may be late here and the next one not.
+	require.LessOrEqual(t, len(keys.readings()), 2+int(time.Since(began)/(10*time.Second)))
 	require.Zero(t, strange.Load())
 }
 
@@ -221,7 +227,7 @@ func TestOwnKeysRotate(t *testing.T) {
 	require.Equal(t, 1, publishedKeys(t, s.URL))
 
 	writeKey("b.pem")
-	require.Eventually(t, func() bool { return publishedKeys(t, s.URL) == 2 }, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return publishedKeys(t, s.URL) == 2 }, patience, 50*time.Millisecond)
 	status, body := present(t, s.URL, former)
 	require.Equal(t, http.StatusOK, status, body)
 	d := s.NewDeviceWith("alice", "phone", former)

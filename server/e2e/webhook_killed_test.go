@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -41,7 +40,7 @@ func TestWebhookReceiverAndServerKilled(t *testing.T) {
 	send := func(count int) {
 		for i := range count {
 			for _, u := range []string{"bob", "carol", "dave"} {
-				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				res, err := alice.Messages.SendMessage(ctx, rig.To(u, fmt.Sprint("m", i)))
 				cancel()
 				require.NoError(t, err)

@@ -22,7 +22,8 @@ func TestWebhookModeration(t *testing.T) {
 	alice, bob := s.Client("alice", "a1"), s.Client("bob", "b1")
 	r := newReceiver(t)
 	var mu sync.Mutex
-	verdict, judged := func(string) string { return `{"action":"MODERATION_ACTION_ALLOW"}` }, 0
+	verdict := func(string) string { return `{"action":"MODERATION_ACTION_ALLOW"}` }
+	var judged []string // bodies
 	set := func(f func(string) string) { mu.Lock(); verdict = f; mu.Unlock() }
 	r.answer = func(x told) (int, string) {
 		var out []string
@@ -31,25 +32,36 @@ func TestWebhookModeration(t *testing.T) {
 		mu.Unlock()
 		for _, m := range x.payload.GetData().GetModerate() {
 			out = append(out, f(m.GetContent().GetText().GetBody()))
+			mu.Lock()
+			judged = append(judged, m.GetContent().GetText().GetBody())
+			mu.Unlock()
 		}
-		mu.Lock()
-		judged += len(out)
-		mu.Unlock()
 		return http.StatusOK, `{"verdicts":[` + strings.Join(out, ",") + `]}`
 	}
 	_, err := s.Admin().CreateWebhook(t.Context(), &parleyv1.CreateWebhookRequest{Url: r.url(), EventTypes: []parleyv1.WebhookEventType{hookModerated}})
 	require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(err), "what happens on failure has no default")
 	hook := createHook(t, s, &parleyv1.CreateWebhookRequest{Url: r.url(), EventTypes: []parleyv1.WebhookEventType{hookModerated},
-		ModerationFailure: parleyv1.ModerationFailure_MODERATION_FAILURE_REJECT, ModerationTimeout: durationpb.New(2 * time.Second)})
+		ModerationFailure: parleyv1.ModerationFailure_MODERATION_FAILURE_REJECT, ModerationTimeout: durationpb.New(3 * time.Second)})
 	_, err = s.Admin().CreateWebhook(t.Context(), &parleyv1.CreateWebhookRequest{Url: r.url(), EventTypes: []parleyv1.WebhookEventType{hookModerated},
 		ModerationFailure: parleyv1.ModerationFailure_MODERATION_FAILURE_ALLOW})
 	require.Equal(t, connect.CodeFailedPrecondition, connect.CodeOf(err), "only one moderates")
+	// send repeats under the same id what moderation did not answer in time, as it may not on a busy machine.
+	send := func(req *parleyv1.SendMessageRequest) (*parleyv1.SendMessageResponse, error) {
+		for end := time.Now().Add(patience); ; {
+			res, err := alice.Messages.SendMessage(t.Context(), req)
+			if detailOf(err).GetReason() != parleyv1.ErrorReason_ERROR_REASON_MODERATION_UNAVAILABLE || time.Now().After(end) {
+				return res, err
+			}
+		}
+	}
 	require.Eventually(t, func() bool {
-		alice.Send(t.Context(), "bob", "probe")
+		if _, err := send(rig.To("bob", "probe")); err != nil {
+			return false
+		}
 		mu.Lock()
 		defer mu.Unlock()
-		return judged > 0
-	}, time.Minute, 50*time.Millisecond)
+		return len(judged) > 0
+	}, patience, 50*time.Millisecond)
 
 	set(func(body string) string {
 		switch {
@@ -60,12 +72,13 @@ func TestWebhookModeration(t *testing.T) {
 		}
 		return `{"action":"MODERATION_ACTION_ALLOW"}`
 	})
-	ok := alice.Send(t.Context(), "bob", "good")
-	_, err = alice.Messages.SendMessage(t.Context(), rig.To("bob", "bad word"))
+	ok, err := send(rig.To("bob", "good"))
+	require.NoError(t, err)
+	_, err = send(rig.To("bob", "bad word"))
 	require.Equal(t, connect.CodePermissionDenied, connect.CodeOf(err))
 	require.Contains(t, detailOf(err).String(), "be kind")
 	replace := rig.To("bob", "replace me")
-	replaced, err := alice.Messages.SendMessage(t.Context(), replace)
+	replaced, err := send(replace)
 	require.NoError(t, err)
 	require.Equal(t, ok.GetSeq()+1, replaced.GetSeq(), "a rejected message leaves no hole")
 	got, err := bob.Messages.GetMessage(t.Context(), &parleyv1.GetMessageRequest{SessionId: ok.GetSessionId(), Seq: replaced.GetSeq()})
@@ -74,11 +87,11 @@ func TestWebhookModeration(t *testing.T) {
 
 	// The same id again: the first answer, whatever moderation would say now; and another body is still another body.
 	set(func(string) string { return `{"action":"MODERATION_ACTION_REJECT"}` })
-	repeated, err := alice.Messages.SendMessage(t.Context(), replace)
+	repeated, err := send(replace)
 	require.NoError(t, err)
 	require.Equal(t, replaced.GetSeq(), repeated.GetSeq())
 	replace.Content = rig.To("bob", "something else").GetContent()
-	_, err = alice.Messages.SendMessage(t.Context(), replace)
+	_, err = send(replace)
 	require.Equal(t, connect.CodeAlreadyExists, connect.CodeOf(err))
 
 	// No valid answer.
@@ -93,7 +106,7 @@ func TestWebhookModeration(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := alice.Messages.SendMessage(t.Context(), rig.To("bob", "let through"))
 		return err == nil
-	}, time.Minute, 50*time.Millisecond)
+	}, patience, 50*time.Millisecond)
 	for _, result := range []string{"allow", "reject", "replace", "failed_reject", "failed_allow"} {
 		require.Positive(t, s.MetricWith("parley_webhook_moderated_total", `result="`+result+`"`), result)
 	}
@@ -103,9 +116,6 @@ func TestWebhookModeration(t *testing.T) {
 	r.start()
 	mallory := s.Client("mallory", "m1")
 	group := alice.Group(t.Context(), "bob")
-	mu.Lock()
-	before := judged
-	mu.Unlock()
 	for range 20 {
 		_, err = mallory.Messages.SendMessage(t.Context(), rig.To(group, "let me in"))
 		require.Equal(t, parleyv1.ErrorReason_ERROR_REASON_SESSION_UNAVAILABLE, detailOf(err).GetReason())
@@ -116,5 +126,5 @@ func TestWebhookModeration(t *testing.T) {
 	require.Equal(t, parleyv1.ErrorReason_ERROR_REASON_RECIPIENT_UNAVAILABLE, detailOf(err).GetReason())
 	mu.Lock()
 	defer mu.Unlock()
-	require.Equal(t, before, judged)
+	require.NotContains(t, judged, "let me in")
 }

@@ -24,7 +24,7 @@ import (
 const (
 	maxNodes = 9
 	// startPatience bounds how long the nodes may take to be ready for the first time.
-	startPatience = time.Minute
+	startPatience = 3 * time.Minute
 )
 
 func clusterCommand() *cobra.Command {

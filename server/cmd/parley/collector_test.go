@@ -28,7 +28,7 @@ func TestPaceFollowsWhatIsInUse(t *testing.T) {
 	small := percent()
 	require.Greater(t, small, 100)
 	collected := func(ok func(percent int) bool) {
-		require.Eventually(t, func() bool { runtime.GC(); return ok(percent()) }, 30*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { runtime.GC(); return ok(percent()) }, patience, time.Millisecond)
 	}
 	held := make([]byte, 2*headroom)
 	collected(func(percent int) bool { return percent == 100 })

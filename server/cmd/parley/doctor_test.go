@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -18,7 +19,16 @@ func TestDoctor(t *testing.T) {
 		"content":{"text":{"body":"hi"}}}`, "seq")
 
 	env := append([]string{"PARLEY_ADMIN_URL=http://" + n.ops}, n.env[0])
-	out, err := once(t, env, "doctor")
+	// doctor asks again where the node's map was not fresh whenever it looked, as on a busy machine.
+	doctor := func() (out string, err error) {
+		for end := time.Now().Add(patience); ; {
+			out, err = once(t, env, "doctor")
+			if err == nil || !strings.Contains(out, "try again") || time.Now().After(end) {
+				return out, err
+			}
+		}
+	}
+	out, err := doctor()
 	require.NoError(t, err, out)
 	require.Equal(t, 8, strings.Count(out, "equal"), out)
 	require.Contains(t, out, "map of the node")
@@ -31,7 +41,7 @@ func TestDoctor(t *testing.T) {
 	require.NoError(t, err)
 	_, err = conn.Exec(t.Context(), `UPDATE user_to_session SET left_seq = 1 WHERE user_id = 'bob'`)
 	require.NoError(t, err)
-	out, err = once(t, env, "doctor")
+	out, err = doctor()
 	require.Error(t, err)
 	require.Equal(t, 1, strings.Count(out, "DIFFERS"), out)
 	require.Contains(t, out, "user_to_session  DIFFERS  map: 2 rows")

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/parley-im/parley/server/dev"
 	"github.com/parley-im/parley/server/dev/testenv"
 )
 
@@ -23,7 +25,7 @@ import (
 
 const (
 	testKey  = "the-admin-key-of-these-tests-is-long"
-	patience = 30 * time.Second
+	patience = 3 * time.Minute // also for a first start, which makes a database
 )
 
 // program is built once for all tests, by TestMain.
@@ -150,10 +152,9 @@ func once(t *testing.T, env []string, args ...string) (string, error) {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := dev.FreePort(t.Context()) // not one that an outgoing connection may get until it is used
 	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
 // node is a server and what its users need to know.
@@ -167,7 +168,8 @@ func newNode(t *testing.T) *node {
 	t.Helper()
 	n := &node{addr: freeAddr(t), ops: freeAddr(t)}
 	n.env = []string{"PARLEY_POSTGRES_URL=" + testenv.PostgresURL(t), "PARLEY_ADMIN_KEY=" + testKey, "PARLEY_LISTEN=" + n.addr, "PARLEY_DRAIN_GRACE=0s",
-		"PARLEY_ADMIN_LISTEN=" + n.ops, "PARLEY_SIGNING_KEY=" + filepath.Join(t.TempDir(), "signing.pem")}
+		"PARLEY_ADMIN_LISTEN=" + n.ops, "PARLEY_SIGNING_KEY=" + filepath.Join(t.TempDir(), "signing.pem"),
+		"PARLEY_UNARY_TIMEOUT=2m", "PARLEY_DRAIN_TIMEOUT=2m", "PARLEY_POSTGRES_WAIT=2m"} // a busy machine may need them
 	return n
 }
 
@@ -184,9 +186,15 @@ func (n *node) client(args ...string) []string {
 
 func (n *node) user(t *testing.T, user string) string {
 	t.Helper()
-	out, err := once(t, n.env[1:2], n.client("token", "--user", user, "--device", "terminal")...)
-	require.NoError(t, err, out)
-	return strings.TrimSpace(out)
+	for end := time.Now().Add(patience); ; {
+		out, err := once(t, n.env[1:2], n.client("token", "--user", user, "--device", "terminal")...)
+		if err == nil {
+			return strings.TrimSpace(out)
+		}
+		// The program waits for 10 s, which is not enough where the machine is busy with anything.
+		require.Regexp(t, "deadline|UNAVAILABLE", out)
+		require.True(t, time.Now().Before(end), out)
+	}
 }
 
 // call calls an rpc as JSON and returns a field of the answer, wherever in it that is.

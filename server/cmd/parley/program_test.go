@@ -151,7 +151,7 @@ func TestRun(t *testing.T) {
 	}
 	data := testenv.DataDir(t)
 	addr, ops := freeAddr(t), freeAddr(t)
-	env := []string{"PARLEY_LISTEN=" + addr, "PARLEY_ADMIN_LISTEN=" + ops, "PARLEY_DATA_DIR=" + data}
+	env := []string{"PARLEY_LISTEN=" + addr, "PARLEY_ADMIN_LISTEN=" + ops, "PARLEY_DATA_DIR=" + data, "PARLEY_DRAIN_TIMEOUT=2m"}
 	run := func() *running {
 		r := start(t, env, "run")
 		r.out.wait(t, "bin/parley chat --as bob")

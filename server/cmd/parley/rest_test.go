@@ -72,5 +72,5 @@ func TestGivingBack(t *testing.T) {
 	require.Positive(t, readUsage().busy)
 	stop := giveBack()
 	defer stop()
-	require.Eventually(t, func() bool { u := readUsage(); return u.live < 32<<20 }, 60*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { u := readUsage(); return u.live < 32<<20 }, patience, 50*time.Millisecond)
 }

@@ -24,7 +24,7 @@ import (
 const (
 	// MaxConns is how many connections are open at the same time. Further ones wait in the kernel's queue.
 	MaxConns = 10_000
-	// checkEvery is the time between two questions to a node, and how long it may take to answer.
+	// checkEvery is the time between two questions to a node, and checkWait how long it may take to answer.
 	checkEvery = 100 * time.Millisecond
 	checkWait  = time.Second
 	// dialWait is how long a node may take to take a connection before the next one is tried.
@@ -50,6 +50,9 @@ type node struct {
 
 // Balancer hands connections to nodes.
 type Balancer struct {
+	// CheckWait is how long a node may take to say that it is ready before it counts as down; 1 s. To be set before Serve.
+	CheckWait time.Duration
+
 	log    *slog.Logger
 	client *http.Client
 	slots  chan struct{}
@@ -64,7 +67,7 @@ func New(nodes []Node, log *slog.Logger) *Balancer {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	b := &Balancer{log: log, client: &http.Client{Timeout: checkWait}, slots: make(chan struct{}, MaxConns), changed: make(chan struct{})}
+	b := &Balancer{CheckWait: checkWait, log: log, client: &http.Client{}, slots: make(chan struct{}, MaxConns), changed: make(chan struct{})}
 	for _, n := range nodes {
 		b.nodes = append(b.nodes, &node{Node: n})
 	}
@@ -208,6 +211,8 @@ func (b *Balancer) watch(ctx context.Context, n *node) {
 }
 
 func (b *Balancer) ready(ctx context.Context, n *node) bool {
+	ctx, cancel := context.WithTimeout(ctx, b.CheckWait)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.Ready, nil)
 	if err != nil {
 		return false

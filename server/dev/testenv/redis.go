@@ -33,6 +33,7 @@ func removeKeys(url, prefix string) error {
 	if err != nil {
 		return err
 	}
+	opts.DialTimeout, opts.ReadTimeout, opts.WriteTimeout, opts.PoolTimeout = patience, patience, patience, patience
 	client := redis.NewClient(opts)
 	defer client.Close() //nolint:errcheck // nothing was left to send
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

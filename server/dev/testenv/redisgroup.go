@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -136,7 +136,7 @@ func RedisSentinel(tb testing.TB) *RedisGroup {
 // RedisClient returns a client of one server, closed after the test.
 func RedisClient(tb testing.TB, addr string) *redis.Client {
 	tb.Helper()
-	c := redis.NewClient(&redis.Options{Addr: addr})
+	c := redis.NewClient(&redis.Options{Addr: addr, DialTimeout: patience, ReadTimeout: patience, WriteTimeout: patience, PoolTimeout: patience})
 	tb.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -165,10 +165,7 @@ func await(tb testing.TB, what string, ok func(ctx context.Context) bool) {
 // freePort returns a port of 127.0.0.1 that nobody listens on.
 func freePort(tb testing.TB) string {
 	tb.Helper()
-	var lc net.ListenConfig
-	ln, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	port, err := dev.FreePort(context.Background())
 	run(tb, err)
-	_, port, err := net.SplitHostPort(ln.Addr().String())
-	run(tb, errors.Join(err, ln.Close()))
-	return port
+	return strconv.Itoa(port)
 }

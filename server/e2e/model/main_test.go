@@ -20,6 +20,7 @@ import (
 	"github.com/parley-im/parley/gen/parley/v1/parleyv1connect"
 	"github.com/parley-im/parley/server/app"
 	"github.com/parley-im/parley/server/dev/testenv"
+	"github.com/parley-im/parley/server/e2e/rig"
 )
 
 // How much an ordinary run does; -short divides the checks by rapid's five.
@@ -63,7 +64,8 @@ func run(t *testing.T) *node {
 	cfg.Postgres.URL = testenv.PostgresURL(t)
 	cfg.Auth.AdminKey, cfg.Auth.SigningKey = adminKey, filepath.Join(t.TempDir(), "signing.pem")
 	cfg.Stream.RoamBacklog = roamBacklog
-	level := slog.LevelError + 1 // refused and interrupted calls are what the test is made of
+	cfg.UnaryTimeout, cfg.DrainTimeout = 2*patience, 2*patience // a busy machine may need them
+	level := slog.LevelError + 1                                // refused and interrupted calls are what the test is made of
 	if testing.Verbose() {
 		level = slog.LevelError
 	}
@@ -110,11 +112,11 @@ func (n *node) token(ctx context.Context, user, device string) (string, error) {
 }
 
 func (n *node) api(token string) api {
-	h := &http.Client{Transport: bearer{token, n.http}}
+	h, again := &http.Client{Transport: bearer{token, n.http}}, connect.WithInterceptors(rig.Again())
 	return api{
-		parleyv1connect.NewRelationServiceClient(h, n.url), parleyv1connect.NewSessionServiceClient(h, n.url),
-		parleyv1connect.NewMessageServiceClient(h, n.url), parleyv1connect.NewStateServiceClient(h, n.url),
-		parleyv1connect.NewSyncServiceClient(h, n.url),
+		parleyv1connect.NewRelationServiceClient(h, n.url, again), parleyv1connect.NewSessionServiceClient(h, n.url, again),
+		parleyv1connect.NewMessageServiceClient(h, n.url, again), parleyv1connect.NewStateServiceClient(h, n.url, again),
+		parleyv1connect.NewSyncServiceClient(h, n.url, again),
 	}
 }
 
@@ -135,7 +137,7 @@ func reason(err error) (parleyv1.ErrorReason, connect.Code) {
 }
 
 // patience bounds every wait: long, since it only ends what would never come.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // codes are those that error_reason.proto names.
 var codes = map[parleyv1.ErrorReason]connect.Code{

@@ -27,6 +27,7 @@ type Client struct {
 	Sync         parleyv1connect.SyncServiceClient
 	ways         *ways // nil: one address
 	tearing      atomic.Bool
+	cuts         atomic.Int64
 }
 
 // Client makes a client for a device, and user and device if they are new. opts choose the protocol, such as
@@ -50,7 +51,7 @@ func (s *Server) ClientWith(user, device, token string, opts ...connect.ClientOp
 	}
 	c.HTTP = &http.Client{Transport: tr}
 	s.t.Cleanup(tr.CloseIdleConnections)
-	all := append([]connect.ClientOption{connect.WithInterceptors(bearer(token))}, opts...)
+	all := append([]connect.ClientOption{connect.WithInterceptors(bearer(token), Again())}, opts...)
 	c.Relations = parleyv1connect.NewRelationServiceClient(c.HTTP, s.URL, all...)
 	c.Devices = parleyv1connect.NewDeviceServiceClient(c.HTTP, s.URL, all...)
 	c.Sessions = parleyv1connect.NewSessionServiceClient(c.HTTP, s.URL, all...)
@@ -115,8 +116,10 @@ func (b bearer) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.
 
 // Admin is AdminService as this device would call it: with its own token.
 func (c *Client) Admin() parleyv1connect.AdminServiceClient {
-	return parleyv1connect.NewAdminServiceClient(c.HTTP, c.s.URL, connect.WithInterceptors(bearer(c.Token)))
+	return parleyv1connect.NewAdminServiceClient(c.HTTP, c.s.URL, connect.WithInterceptors(bearer(c.Token), Again()))
 }
 
 // Bearer puts a token on all calls of a client.
-func Bearer(token string) connect.ClientOption { return connect.WithInterceptors(bearer(token)) }
+func Bearer(token string) connect.ClientOption {
+	return connect.WithInterceptors(bearer(token), Again())
+}

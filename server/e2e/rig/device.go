@@ -36,6 +36,7 @@ type Device struct {
 
 	lost      time.Time
 	resumes   []time.Duration
+	asked     []time.Duration // what the server asked to wait, of a Patient device
 	lastFrame time.Time
 
 	// Silence, if set before Connect, is how long the stream may be silent before the device gives it up and goes on at
@@ -112,7 +113,11 @@ func (d *Device) pause(err error) time.Duration {
 			v, err := detail.Value()
 			if info, ok := v.(*parleyv1.ErrorDetail); ok && err == nil {
 				if ms, err := strconv.Atoi(info.GetMetadata()["retry_after_ms"]); err == nil {
-					return time.Duration(ms) * time.Millisecond
+					asked := time.Duration(ms) * time.Millisecond
+					d.mu.Lock()
+					d.asked = append(d.asked, asked)
+					d.mu.Unlock()
+					return asked
 				}
 			}
 		}
@@ -135,8 +140,8 @@ func (d *Device) Offline() {
 func (d *Device) Ended() error {
 	select {
 	case <-d.done:
-	case <-time.After(10 * time.Second): // not patience: ends are promised within 2 s, and come some way or other in the end
-		return errors.New("the stream is still open after 10 s")
+	case <-time.After(patience):
+		return fmt.Errorf("the stream is still open after %s", patience)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -202,8 +207,9 @@ func (d *Device) take(ev *parleyv1.Event) {
 	case *parleyv1.Event_Resync:
 		if id := k.Resync.GetSessionId(); id != "" {
 			delete(d.cursors, id)
-		} else {
+		} else { // of another epoch, which is the one to come back with, should the stream end before it says so once more
 			clear(d.cursors)
+			d.epoch = k.Resync.GetEpoch()
 		}
 	case *parleyv1.Event_Skipped:
 		id := k.Skipped.GetSessionId()
@@ -304,6 +310,13 @@ func (d *Device) Resumes() []time.Duration {
 	return slices.Clone(d.resumes)
 }
 
+// Asked returns how long a Patient device was asked to wait each time that its stream had ended.
+func (d *Device) Asked() []time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.asked)
+}
+
 // LastFrame is when the device received anything last.
 func (d *Device) LastFrame() time.Time {
 	d.mu.Lock()
@@ -343,6 +356,13 @@ func (d *Device) wait(what string, ok func() bool) {
 		}
 		d.cond.Wait()
 	}
+}
+
+// CaughtUps is how often the device has caught up.
+func (d *Device) CaughtUps() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.caughtUps
 }
 
 // WaitCaughtUp waits for the nth CaughtUp.

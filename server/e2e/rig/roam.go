@@ -66,8 +66,8 @@ func (c *Client) Torn(most int, after time.Duration) {
 		if err != nil || !c.tearing.Load() {
 			return conn, err
 		}
-		t := &torn{Conn: conn, left: 200 + rand.IntN(most)}                          //nolint:gosec // a test
-		t.timer = time.AfterFunc(after/2+rand.N(after), func() { _ = conn.Close() }) //nolint:gosec // a test
+		t := &torn{Conn: conn, cuts: &c.cuts, left: 200 + rand.IntN(most)}                          //nolint:gosec // a test
+		t.timer = time.AfterFunc(after/2+rand.N(after), func() { c.cuts.Add(1); _ = conn.Close() }) //nolint:gosec // a test
 		return t, nil
 	}
 	c.tearing.Store(true)
@@ -76,9 +76,13 @@ func (c *Client) Torn(most int, after time.Duration) {
 // Whole ends what Torn began, for connections that are made from now on.
 func (c *Client) Whole() { c.tearing.Store(false) }
 
+// Cuts is how many connections Torn has ended so far.
+func (c *Client) Cuts() int { return int(c.cuts.Load()) }
+
 // torn is a connection that ends after some bytes.
 type torn struct {
 	net.Conn
+	cuts  *atomic.Int64
 	timer *time.Timer
 	mu    sync.Mutex
 	left  int // guarded by mu
@@ -90,6 +94,9 @@ func (t *torn) Read(p []byte) (int, error) {
 	left := t.left
 	t.mu.Unlock()
 	if left <= 0 {
+		if t.timer.Stop() { // else it was counted
+			t.cuts.Add(1)
+		}
 		_ = t.Close()
 		return 0, net.ErrClosed
 	}

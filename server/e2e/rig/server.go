@@ -89,7 +89,8 @@ func StartOn(t testing.TB, postgres string, env ...string) *Server {
 	api, ops := freeAddr(t), freeAddr(t)
 	redis, _ := testenv.Redis(t)
 	s := &Server{t: t, PostgresURL: postgres, RedisURL: redis, URL: "http://" + api, OpsURL: "http://" + ops}
-	s.env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "PARLEY_LISTEN=" + api, "PARLEY_ADMIN_LISTEN=" + ops,
+	// As long for an answer as a busy machine needs; what a node does at its bounds is for tests that set others.
+	s.env = append([]string{"PARLEY_UNARY_TIMEOUT=2m", "PARLEY_DRAIN_TIMEOUT=2m", "PARLEY_POSTGRES_WAIT=2m", "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "PARLEY_LISTEN=" + api, "PARLEY_ADMIN_LISTEN=" + ops,
 		"PARLEY_POSTGRES_URL=" + postgres, "PARLEY_REDIS_URL=" + redis, "PARLEY_ADMIN_KEY=" + strings.ReplaceAll(AdminKey, " ", "-"),
 		"PARLEY_SIGNING_KEY=" + filepath.Join(t.TempDir(), "signing.pem"), "PARLEY_LOG_LEVEL=info", "PARLEY_DRAIN_GRACE=0s"}, env...)
 	s.Restart()
@@ -121,7 +122,7 @@ func (s *Server) Restart() {
 	s.mu.Lock()
 	s.cmd, s.log, s.end = cmd, &out.buf, end
 	s.mu.Unlock()
-	require.Eventually(s.t, func() bool { return s.Ready() }, 2*time.Minute, 20*time.Millisecond, "not ready")
+	require.Eventually(s.t, func() bool { return s.Ready() }, 3*time.Minute, 20*time.Millisecond, "not ready")
 }
 
 // locked is a buffer that a process writes and a test reads.
@@ -149,7 +150,7 @@ func (s *Server) Log() string { return s.tail(8 << 20) }
 
 // Ready reports whether the server says that it is ready.
 func (s *Server) Ready() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience/2)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.OpsURL+"/readyz", nil)
 	if err != nil {
@@ -176,7 +177,7 @@ func (s *Server) signal(sig syscall.Signal) {
 	_ = cmd.Process.Signal(sig)
 	select {
 	case <-end:
-	case <-time.After(30 * time.Second):
+	case <-time.After(3 * time.Minute): // longer than the node gives itself
 		_ = cmd.Process.Kill()
 		<-end
 		s.t.Error("the server did not end")
@@ -185,7 +186,7 @@ func (s *Server) signal(sig syscall.Signal) {
 
 // Admin is a client of AdminService.
 func (s *Server) Admin() parleyv1connect.AdminServiceClient {
-	return parleyv1connect.NewAdminServiceClient(http.DefaultClient, s.URL, connect.WithInterceptors(bearer(strings.ReplaceAll(AdminKey, " ", "-"))))
+	return parleyv1connect.NewAdminServiceClient(http.DefaultClient, s.URL, connect.WithInterceptors(bearer(strings.ReplaceAll(AdminKey, " ", "-")), Again()))
 }
 
 // Token mints a token, making user and device if they are new.

@@ -26,7 +26,7 @@ import (
 
 const (
 	startPatience = 5 * time.Minute // fetching PostgreSQL's programs included
-	stopPatience  = 30 * time.Second
+	stopPatience  = 5 * time.Minute // the last checkpoint writes what a whole run of tests left unwritten
 	// exitFailed is the exit code for withdb's own failures, apart from go test's 1 and 2.
 	exitFailed = 125
 )
