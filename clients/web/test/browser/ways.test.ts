@@ -103,12 +103,13 @@ test("what is written from right to left is shown so", async () => {
 });
 
 test("who becomes an admin can recall what others wrote before", async () => {
-  const [alice, bob] = [user("alice"), user("bob")];
+  const [alice, bob, carol] = [user("alice"), user("bob"), user("carol")];
   const token = await world.server.token(bob, "b1");
+  const other = await world.server.token(carol, "c1");
   await world.server.token(alice, "a0");
   const { session: { sessionId } } = await world.server.call<{ session: { sessionId: string } }>("SessionService/CreateSession",
-    { group: { title: "Team" }, memberIds: [alice], requestId: crypto.randomUUID() }, token);
-  await world.server.call("MessageService/SendMessage", { sessionId, messageId: crypto.randomUUID(), content: { text: { body: "a rude word" } } }, token);
+    { group: { title: "Team" }, memberIds: [alice, carol], requestId: crypto.randomUUID() }, token);
+  await world.server.call("MessageService/SendMessage", { sessionId, messageId: crypto.randomUUID(), content: { text: { body: "a rude word" } } }, other);
   const a = await world.chat(alice);
   await a.getByRole("button", { name: /Team/ }).click();
   const rude = entry(a, "a rude word");
