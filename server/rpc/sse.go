@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -72,28 +73,48 @@ func (s *sse) serve(ctx context.Context, c *call, r *http.Request, sink *sseSink
 	return s.subscriber.Serve(WithPrincipal(ctx, p), p, req, sink)
 }
 
-// subscribeRequest reads the request from header and query: Last-Event-ID, max_backlog and fresh.
+// subscribeRequest reads the request from header and query: Last-Event-ID, maxBacklog and fresh. As in all REST calls, a name
+// may also be written as in the proto, max_backlog, and one that there is not is refused.
 func subscribeRequest(r *http.Request) (*parleyv1.SubscribeRequest, error) {
 	req := &parleyv1.SubscribeRequest{}
 	if err := parseEventID(r.Header.Get(lastEventID), req); err != nil {
 		return nil, err
 	}
-	query := r.URL.Query()
-	if raw := query.Get("max_backlog"); raw != "" {
-		n, err := strconv.ParseInt(raw, 10, 32)
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, undecodable
+	}
+	if values, ok := query["max_backlog"]; ok {
+		query["maxBacklog"] = append(query["maxBacklog"], values...)
+		delete(query, "max_backlog")
+	}
+	for name, values := range query {
+		if err := setParameter(req, name, values); err != nil {
+			return nil, err
+		}
+	}
+	return req, nil
+}
+
+func setParameter(req *parleyv1.SubscribeRequest, name string, values []string) (err error) {
+	switch {
+	case name != "maxBacklog" && name != "fresh":
+		// Its name is not quoted: it may be a token, which does not belong into an address.
+		return refusal.New(refusal.InvalidField, "This call has no parameters but maxBacklog and fresh.", "rule", "unknown")
+	case len(values) != 1:
+		return badParameter(name, "once")
+	case name == "fresh":
+		if req.Fresh, err = strconv.ParseBool(values[0]); err != nil {
+			return badParameter(name, "bool")
+		}
+	default:
+		n, err := strconv.ParseInt(values[0], 10, 32)
 		if err != nil {
-			return nil, badParameter("max_backlog", "int32")
+			return badParameter(name, "int32")
 		}
 		req.MaxBacklog = int32(n)
 	}
-	if raw := query.Get("fresh"); raw != "" {
-		fresh, err := strconv.ParseBool(raw)
-		if err != nil {
-			return nil, badParameter("fresh", "bool")
-		}
-		req.Fresh = fresh
-	}
-	return req, nil
+	return nil
 }
 
 func badParameter(name, rule string) error {

@@ -84,7 +84,7 @@ func TestServerSentEvents(t *testing.T) {
 	url := serve(t, f.config(t)) + "/v1/subscribe"
 	token := []string{"Authorization", "Bearer " + aliceToken}
 
-	res, next := openSSE(t, url+"?max_backlog=7&fresh=true", token...) //nolint:bodyclose // openSSE closes it
+	res, next := openSSE(t, url+"?maxBacklog=7&fresh=true", token...) //nolint:bodyclose // openSSE closes it
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	require.Equal(t, "text/event-stream", res.Header.Get("Content-Type"))
 	req := <-requests
@@ -105,6 +105,9 @@ func TestServerSentEvents(t *testing.T) {
 	require.True(t, proto.Equal(&parleyv1.SubscribeRequest{Epoch: "e1",
 		Cursors: []*parleyv1.Cursor{{SessionId: id.String(), Seq: 5}}}, req), "%v", req)
 	require.Contains(t, next().data, `"opened"`)
+
+	openSSE(t, url+"?max_backlog=8", token...) //nolint:bodyclose // as above
+	require.EqualValues(t, 8, (<-requests).GetMaxBacklog(), "as the proto writes it")
 }
 
 func TestServerSentEventsRefused(t *testing.T) {
@@ -122,7 +125,12 @@ func TestServerSentEventsRefused(t *testing.T) {
 		"no token":        {"?access_token=" + aliceToken, nil, 401, "TOKEN_MISSING"},
 		"bad token":       {"", []string{"Authorization", "Bearer x"}, 401, "TOKEN_INVALID"},
 		"bad id":          {"", append(token, lastEventID, "x"), 400, "INVALID_FIELD"},
-		"bad parameter":   {"?max_backlog=many", token, 400, "INVALID_FIELD"},
+		"bad parameter":   {"?maxBacklog=many", token, 400, "INVALID_FIELD"},
+		"other parameter": {"?maxbacklog=7", token, 400, "INVALID_FIELD"},
+		"token in URL":    {"?access_token=" + aliceToken, token, 400, "INVALID_FIELD"},
+		"twice":           {"?fresh=true&fresh=false", token, 400, "INVALID_FIELD"},
+		"two names":       {"?maxBacklog=1&max_backlog=2", token, 400, "INVALID_FIELD"},
+		"no query":        {"?fresh=%zz", token, 400, "INVALID_FIELD"},
 		"broken rule":     {"?max_backlog=-1", token, 400, "INVALID_FIELD"},
 		"ended at once":   {"", token, 503, "SHUTTING_DOWN"},
 		"bad flag":        {"?fresh=perhaps", token, 400, "INVALID_FIELD"},
@@ -132,6 +140,7 @@ func TestServerSentEventsRefused(t *testing.T) {
 			status, answer := do(t, http.MethodGet, url+c.query, "", "", c.header...)
 			require.Equal(t, c.status, status, answer)
 			require.Contains(t, answer, "ERROR_REASON_"+c.reason)
+			require.NotContains(t, answer, aliceToken)
 		})
 	}
 }

@@ -1,7 +1,7 @@
 import "fake-indexeddb/auto";
 import { IDBFactory } from "fake-indexeddb";
 import { afterEach, expect, test } from "vitest";
-import { IndexedDbStore, type ClientEvent, type ClientOptions, type ParleyClient } from "../src/index.js";
+import { IndexedDbStore, type ClientEvent, type ClientOptions, type ParleyClient, type StoreChange } from "../src/index.js";
 import { FakeParley } from "./fake.js";
 import { clientOf, until, waitFor } from "./util.js";
 
@@ -70,4 +70,24 @@ test("stored() resolves once what was shown and entered is in the store", async 
   const kept = await new IndexedDbStore("s", factory).load(10);
   expect(kept.sessions[0]?.messages.map((m) => m.seq)).toEqual([1]);
   expect(kept.outbox.map((o) => o.content)).toEqual([{ kind: "text", body: "late" }]);
+});
+
+test("what is acknowledged was kept before", async () => {
+  const fake = new FakeParley();
+  const id = fake.group(crypto.randomUUID(), "alice", "bob");
+  let acksBefore = -1;
+  class SlowStore extends IndexedDbStore {
+    override async write(change: StoreChange): Promise<void> {
+      if (change.messages?.length) {
+        await new Promise((resolve) => setTimeout(resolve, 1500)); // three times what acks are gathered
+        await super.write(change);
+        acksBefore = fake.acks.length;
+      } else await super.write(change);
+    }
+  }
+  const alice = start(fake, { store: new SlowStore("s", new IDBFactory()) });
+  await live(alice);
+  fake.post(id, "bob", "b1", "hi");
+  await waitFor(() => fake.acks.length === 1);
+  expect(acksBefore).toBe(0);
 });

@@ -1,6 +1,7 @@
 import { IndexedDbStore, ParleyClient } from "@parley-im/client";
 import { render, type JSX } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
+import { forgetDrafts } from "./composer.js";
 import { claimsOf, loadSettings, loginFromLink, savedLogin, saveLogin, tokens, type Login, type Settings } from "./login.js";
 import { Room } from "./room.js";
 import { SignIn } from "./signin.js";
@@ -35,6 +36,8 @@ function App({ settings }: { settings: Settings }): JSX.Element {
     }).catch(() => {});
     await client.stop();
     indexedDB.deleteDatabase(name);
+    forgetDrafts();
+    history.replaceState(null, "");
     setError(why);
     setLogin(undefined);
   };
@@ -59,7 +62,7 @@ function Signed(props: {
     client.start();
     return () => void client.stop();
   }, []);
-  return <Room client={client} canAdd={props.canAdd} onLeave={(why) => void props.onLeave(why, client, name)} />;
+  return <Room client={client} device={name} canAdd={props.canAdd} onLeave={(why) => void props.onLeave(why, client, name)} />;
 }
 
 applyTheme();

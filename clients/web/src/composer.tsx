@@ -7,6 +7,11 @@ import { explain, Icon } from "./parts.js";
 /** What was being written, by session, while another is shown. */
 const drafts = new Map<string, string>();
 
+/** Forgets them all: the next who signs in on this page may be somebody else. */
+export function forgetDrafts(): void {
+  drafts.clear();
+}
+
 /** The longest text, in bytes of UTF-8. */
 const maxBytes = 16 << 10;
 
@@ -53,13 +58,13 @@ export function Composer(props: { session: Session; title: string; answering: Me
       {answering && (
         <div class="answering">
           <Icon name="reply" />
-          <span class="grow"><b>{answering.senderId === props.me ? "You" : answering.senderId}</b> {summary(answering, props.me)}</span>
+          <span class="grow"><b><bdi>{answering.senderId === props.me ? "You" : answering.senderId}</bdi></b> <bdi>{summary(answering, props.me)}</bdi></span>
           <button type="button" class="icon-button" aria-label="Do not reply" onClick={props.onAnswered}><Icon name="close" /></button>
         </div>
       )}
       {error && <p class="error" role="alert">{error}</p>}
       <div class="row">
-        <textarea ref={box} rows={1} aria-label={`Message to ${props.title}`} placeholder={`Message ${props.title}`} value={text} enterkeyhint="send"
+        <textarea ref={box} rows={1} dir="auto" aria-label={`Message to ${props.title}`} placeholder={`Message ${props.title}`} value={text} enterkeyhint="send"
           onInput={(e) => write(e.currentTarget.value)}
           onKeyDown={(e) => {
             if (e.key === "Enter" && !e.shiftKey && !e.isComposing) {

@@ -32,8 +32,10 @@ export function Conversation(props: Props): JSX.Element {
   const [answering, setAnswering] = useState<Message>();
   const [readersOf, setReadersOf] = useState<number>();
   const [error, setError] = useState("");
-  const [sinceSeq] = useState(() => info?.readSeq); // where the user had read to when it was opened
+  const since = useRef(info?.readSeq); // where the user had read to when it was opened
+  since.current ??= info?.readSeq; // not known at once after a reload
   const title = titleOf(info, props.peer);
+  const isAdmin = info?.kind === "group" && info.role !== "member";
   const attempt = (what: Promise<unknown>): void => void what.then(() => setError(""), (err: unknown) => setError(explain(err)));
 
   const actions = (m: Message): MenuItem[] => {
@@ -50,7 +52,7 @@ export function Conversation(props: Props): JSX.Element {
     if (m.senderId === me && !m.isDeleted) {
       items.push({ label: "Who has read it", run: () => setReadersOf(m.seq) });
     }
-    if (!m.isDeleted && (m.senderId === me || (info?.kind === "group" && info.role !== "member"))) {
+    if (!m.isDeleted && (m.senderId === me || isAdmin)) {
       items.push({ label: "Recall for everybody", run: () => attempt(session.recall(m.seq)), danger: true });
     }
     items.push({ label: "Delete for me", run: () => attempt(session.deleteForMe([m.seq])), danger: true });
@@ -61,11 +63,11 @@ export function Conversation(props: Props): JSX.Element {
   return (
     <section class={`conversation${info?.kind === "group" ? " in-group" : ""}`} aria-label={`Conversation with ${title}`}>
       <Head {...props} session={session} title={title} />
-      <Log session={session} messages={messages} live={connection.state === "live"} sinceSeq={sinceSeq}
+      <Log session={session} messages={messages} live={connection.state === "live"} sinceSeq={since.current}
         render={(m, before) => {
           const { read, of } = readBy(members, me, m.seq);
           return (
-            <Entry key={m.messageId || m.seq} m={m} me={me} actions={actions}
+            <Entry key={m.messageId || m.seq} m={m} me={me} isAdmin={isAdmin} actions={actions}
               follows={before !== undefined && isFollowing(before, m)} inGroup={info?.kind === "group"}
               answered={m.replyToSeq ? (messages.find((x) => x.seq === m.replyToSeq) ?? null) : undefined}
               read={m.senderId === me && m.status === "sent" ? (of > 0 && read === of ? "all" : read > 0 ? `${read} of ${of}` : "") : ""} />
@@ -104,7 +106,7 @@ function Head({ client, session, peer, title, detailsOpen, onBack, onDetails }: 
       <button type="button" class="icon-button back" aria-label="Back to conversations" onClick={onBack}><Icon name="back" /></button>
       <Avatar name={title} online={live && !isGroup && presence?.isOnline} />
       <div class="grow">
-        <h2>{title}</h2>
+        <h2 dir="auto" tabIndex={-1}>{title}</h2>
         <p class={`state${live && presence?.isOnline && !isGroup ? " is-online" : ""}`}>{state}</p>
       </div>
       <button type="button" class="icon-button" aria-label="Details" title="Details" aria-pressed={detailsOpen} onClick={onDetails}><Icon name="info" /></button>
@@ -134,6 +136,7 @@ function Log({ session, messages, live, sinceSeq, render }: {
   const [below, setBelow] = useState(0);
   const first = messages[0];
   const last = messages.at(-1);
+  const lastSeen = useRef(last?.messageId);
 
   const read = (): void => {
     if (atEnd.current && document.visibilityState === "visible") session.markRead();
@@ -159,7 +162,12 @@ function Log({ session, messages, live, sinceSeq, render }: {
   }, [messages]);
   useEffect(() => {
     if (last?.status === "pending") toEnd(); // one's own
-    else if (!atEnd.current) setBelow((n) => n + 1);
+    else if (!atEnd.current) {
+      const since = messages.findLastIndex((m) => m.messageId === lastSeen.current);
+      const added = messages.slice(since + 1).filter((m) => m.type !== "recall").length;
+      setBelow((n) => n + added);
+    }
+    lastSeen.current = last?.messageId;
     read();
   }, [last?.messageId]);
   useEffect(() => {
@@ -224,12 +232,14 @@ function Log({ session, messages, live, sinceSeq, render }: {
 const links = /(https?:\/\/[^\s<>"']+[^\s<>"'.,;:!?)\]])/g;
 
 function Text({ body }: { body: string }): JSX.Element {
-  return <p class="body">{body.split(links).map((part, i) => i % 2 === 0 ? part : <a href={part} target="_blank" rel="noopener noreferrer nofollow">{part}</a>)}</p>;
+  return <p class="body" dir="auto">{body.split(links).map((part, i) => i % 2 === 0 ? part : <a href={part} target="_blank" rel="noopener noreferrer nofollow">{part}</a>)}</p>;
 }
 
 interface EntryProps {
   m: Message;
   me: string;
+  /** Only for when to make it anew: what may be done with a message depends on it. */
+  isAdmin: boolean;
   follows: boolean;
   inGroup: boolean;
   answered: Message | null | undefined;
@@ -248,9 +258,9 @@ const Entry = memo(function Entry({ m, me, follows, inGroup, answered, read, act
     <article class={`entry${own ? " own" : ""}${follows ? " follows" : ""}${m.status === "failed" ? " failed" : ""}`} data-seq={m.seq}>
       {!own && inGroup && !follows && <Avatar name={m.senderId} small />}
       <div class="bubble">
-        <span class={inGroup && !own && !follows ? `sender hue-${hue(m.senderId)}` : "sr"}>{own ? "You" : m.senderId}<span class="sr">: </span></span>
+        <span class={inGroup && !own && !follows ? `sender hue-${hue(m.senderId)}` : "sr"}><bdi>{own ? "You" : m.senderId}</bdi><span class="sr">: </span></span>
         {answered !== undefined && (
-          <blockquote><b>{answered ? (answered.senderId === me ? "You" : answered.senderId) : ""}</b> {answered ? summary(answered, me) : "An older message"}</blockquote>
+          <blockquote><b><bdi>{answered ? (answered.senderId === me ? "You" : answered.senderId) : ""}</bdi></b> <bdi>{answered ? summary(answered, me) : "An older message"}</bdi></blockquote>
         )}
         {m.isDeleted ? <p class="body recalled">Message recalled</p>
           : m.content?.kind === "text" ? <Text body={m.content.body} />
@@ -265,7 +275,7 @@ const Entry = memo(function Entry({ m, me, follows, inGroup, answered, read, act
       {items.length > 0 && <Menu label="Message actions" class="actions" items={items} />}
     </article>
   );
-}, (a, b) => a.m === b.m && a.me === b.me && a.follows === b.follows && a.inGroup === b.inGroup && a.answered === b.answered && a.read === b.read);
+}, (a, b) => a.m === b.m && a.me === b.me && a.isAdmin === b.isAdmin && a.follows === b.follows && a.inGroup === b.inGroup && a.answered === b.answered && a.read === b.read);
 
 function Readers({ session, seq, onClose }: { session: Session; seq: number; onClose: () => void }): JSX.Element {
   const { value, error } = usePromise(() => session.readers(seq), [session, seq]);

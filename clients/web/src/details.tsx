@@ -38,7 +38,7 @@ export function Details(props: Props): JSX.Element {
         <button type="button" class="icon-button" aria-label="Close details" onClick={props.onClose}><Icon name="close" /></button>
       </header>
       <div class="scroll" tabIndex={0} role="group" aria-label={`About ${title}`}>
-        <div class="who"><Avatar name={title} /><h3>{title}</h3></div>
+        <div class="who"><Avatar name={title} /><h3 dir="auto">{title}</h3></div>
         {error && <ErrorText text={error} />}
         {info && (
           <section aria-label="Your settings">
@@ -95,7 +95,7 @@ function Group({ client, info, sessionId, me, onGone, onMembers, onWrite }: Prop
           }}>
             <label for="rename">Name</label>
             <div class="row">
-              <input id="rename" value={title ?? info.title} maxLength={120} onInput={(e) => setTitle(e.currentTarget.value)} />
+              <input id="rename" dir="auto" value={title ?? info.title} maxLength={120} onInput={(e) => setTitle(e.currentTarget.value)} />
               <button type="submit" class="button quiet" disabled={busy || title === undefined || !title.trim()}>Save</button>
             </div>
           </form>
@@ -114,7 +114,7 @@ function Group({ client, info, sessionId, me, onGone, onMembers, onWrite }: Prop
       <section aria-label="Members">
         <h3>{info.memberCount} {info.memberCount === 1 ? "member" : "members"}</h3>
         <ul class="people">
-          {sorted.map((m) => <MemberRow key={m.userId} client={client} m={m} me={me} items={itemsFor(m)} />)}
+          {sorted.map((m) => <MemberRow key={m.userId} client={client} m={m} me={me} live={live} items={itemsFor(m)} />)}
         </ul>
         {isAdmin && (
           <form class="stack" onSubmit={(e) => {
@@ -155,14 +155,15 @@ function Group({ client, info, sessionId, me, onGone, onMembers, onWrite }: Prop
   }
 }
 
-function MemberRow({ client, m, me, items }: { client: ParleyClient; m: Member; me: string; items: MenuItem[] }): JSX.Element {
-  const presence = useObservable(client.presence(m.userId));
+function MemberRow({ client, m, me, live, items }: { client: ParleyClient; m: Member; me: string; live: boolean; items: MenuItem[] }): JSX.Element {
+  const known = useObservable(client.presence(m.userId));
+  const presence = live ? known : undefined; // without a connection nothing is known of others now
   const state = presence?.isOnline ? "online" : presence?.lastSeenAt ? `last seen ${agoOf(presence.lastSeenAt)}` : "";
   return (
     <li>
       <Avatar name={m.userId} small online={presence?.isOnline} />
       <span class="grow">
-        {m.displayName || m.userId}{m.userId === me && " (you)"}
+        <bdi>{m.displayName || m.userId}</bdi>{m.userId === me && " (you)"}
         <span class="sub">{[m.role !== "member" && m.role, m.isMuted && "muted", state].filter(Boolean).join(" · ")}</span>
       </span>
       {items.length > 0 && <Menu label={`Actions for ${m.userId}`} items={items} />}

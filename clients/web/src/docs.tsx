@@ -78,7 +78,12 @@ function Op({ doc, entry, token }: { doc: Document; entry: Entry; token: string 
           <>
             <Fields title="Request" doc={doc} schema={op.requestBody?.content["application/json"]?.schema} />
             <Fields title="Answer" doc={doc} schema={answer?.content?.["application/json"]?.schema} />
-            {op.operationId === "SyncService_Subscribe" ? <p class="hint">A stream: see <a href="/inspect">the inspector</a>.</p> : <Try doc={doc} entry={entry} token={token} />}
+            {op.operationId === "SyncService_Subscribe" ? (
+              <>
+                <ul>{op.parameters?.map((p) => <li key={p.name}><code>{p.name}</code> <span class="muted">{p.in}, optional</span>: {p.description}</li>)}</ul>
+                <p class="hint">A stream: see <a href="/inspect">the inspector</a>.</p>
+              </>
+            ) : <Try doc={doc} entry={entry} token={token} />}
           </>
         )}
       </div>

@@ -7,9 +7,14 @@ export function titleOf(info: SessionInfo | undefined, peer?: string): string {
   return info.title || "Untitled group";
 }
 
+/** The first n of what people take for letters: a flag, or a face with its colour, is one. */
+function letter(word: string, n: number): string {
+  return Array.from(new Intl.Segmenter().segment(word.slice(0, 64)), (s) => s.segment).slice(0, n).join("");
+}
+
 export function initials(name: string): string {
   const words = name.split(/[\s._-]+/).filter(Boolean);
-  const letters = words.length > 1 ? [...words[0]!][0]! + [...words[1]!][0]! : [...name].slice(0, 2).join("");
+  const letters = words.length > 1 ? letter(words[0]!, 1) + letter(words[1]!, 1) : letter(name, 2);
   return letters.toUpperCase();
 }
 
@@ -91,7 +96,7 @@ export function summary(m: Message, me: string): string {
   if (m.isDeleted) return "Message recalled";
   const c = m.content;
   if (m.type === "recall") return "Message recalled";
-  if (c?.kind === "text") return c.body.replace(/\s+/g, " ").slice(0, 120);
+  if (c?.kind === "text") return Array.from(c.body.slice(0, 400).replace(/\s+/g, " ")).slice(0, 120).join(""); // no half of an emoji
   if (c?.kind === "attachment") return c.caption || c.name || "Attachment";
   if (c?.kind === "custom") return c.typeUrl;
   return noticeOf(m, me) ?? "";

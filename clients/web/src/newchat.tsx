@@ -3,8 +3,7 @@ import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { idsIn } from "./ids.js";
 import { Dialog, ErrorText, useAction } from "./parts.js";
-import type { Open } from "./room.js";
-
+import type { Open } from "./opened.js";
 
 export function NewChat({ client, me, onClose, onOpen }: { client: ParleyClient; me: string; onClose: () => void; onOpen: (open: Open) => void }): JSX.Element {
   const [peer, setPeer] = useState("");
@@ -38,7 +37,7 @@ export function NewChat({ client, me, onClose, onOpen }: { client: ParleyClient;
       }}>
         <h3>Make a group</h3>
         <label for="group-title">Name of the group</label>
-        <input id="group-title" value={title} maxLength={120} onInput={(e) => setTitle(e.currentTarget.value)} />
+        <input id="group-title" dir="auto" value={title} maxLength={120} onInput={(e) => setTitle(e.currentTarget.value)} />
         <label for="group-people">User ids of its members</label>
         <input id="group-people" autocomplete="off" autocapitalize="none" placeholder="bob, carol" value={people} onInput={(e) => setPeople(e.currentTarget.value)} />
         <button type="submit" class="button" disabled={busy || !title.trim()}>Make the group</button>

@@ -169,7 +169,8 @@ export function useAction(): { busy: boolean; error: string; run: (what: () => P
 
 /** An error in words for people. */
 export function explain(err: unknown): string {
-  const { reason, message } = err as { reason?: string; message?: string };
+  const { reason, message, metadata } = err as { reason?: string; message?: string; metadata?: Record<string, string> };
+  if (metadata?.["rule"]?.endsWith(".max_bytes")) return "That is too long.";
   const known: Record<string, string> = {
     RECIPIENT_UNAVAILABLE: "This person cannot be written to. Perhaps the name is wrong.",
     RECIPIENT_BLOCKED_BY_YOU: "You have blocked this person.",
@@ -178,7 +179,7 @@ export function explain(err: unknown): string {
     ROLE_TOO_LOW: "Only admins may do that.",
     MUTED: "An admin has muted you here.",
     LAST_OWNER: "A group needs an owner: make somebody else the owner first.",
-    NOT_RECALLABLE: "This message cannot be recalled any more.",
+    NOT_RECALLABLE: "You may not recall this message.",
     SELF_TARGET: "That is you.",
     GROUP_FULL: "The group is full.",
     UNREACHABLE: "The server cannot be reached.",

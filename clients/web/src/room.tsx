@@ -5,22 +5,18 @@ import { Conversation } from "./conversation.js";
 import { Details } from "./details.js";
 import { NewChat } from "./newchat.js";
 import { useObservable } from "./observe.js";
+import { useOpen } from "./opened.js";
 import { Avatar, Icon, Logo, Menu, Ticks } from "./parts.js";
 import { SettingsDialog } from "./settings.js";
 import { noticeOf, shortTime, summary, titleOf } from "./format.js";
 
-export interface Open {
-  readonly sessionId: string;
-  readonly peer?: string;
-}
-
-/** The whole chat page of one who is signed in. */
-export function Room({ client, canAdd, onLeave }: { client: ParleyClient; canAdd: boolean; onLeave: (why: string) => void }): JSX.Element {
+/** The whole chat page of one who is signed in; `device` names whose it is and which device. */
+export function Room({ client, device, canAdd, onLeave }: { client: ParleyClient; device: string; canAdd: boolean; onLeave: (why: string) => void }): JSX.Element {
   const connection = useObservable(client.connection);
   const sessions = useObservable(client.sessions);
   const unread = sessions.reduce((n, s) => n + (s.notificationsMuted ? 0 : s.unread), 0);
   const me = useObservable(client.me)?.userId ?? "";
-  const [open, setOpen] = useState<Open>();
+  const [open, setOpen] = useOpen(device);
   const [details, setDetails] = useState(false);
   const [dialog, setDialog] = useState<"new" | "settings">();
   const [watched, setWatched] = useState<readonly string[]>([]);
@@ -36,11 +32,12 @@ export function Room({ client, canAdd, onLeave }: { client: ParleyClient; canAdd
       onLeave(failed.reason === "DEVICE_REVOKED" ? "This device was signed out." : `Signed out: ${failed.message}.`);
     }
   }, [connection]);
-  const show = (next: Open | undefined): void => {
-    setOpen(next);
+  const show = setOpen;
+  useEffect(() => {
     setWatched([]);
-    if (!next) setDetails(false);
-  };
+    if (!open) setDetails(false);
+  }, [open?.sessionId]);
+  useFocusKept(open?.sessionId, details);
 
   const menu = [
     { label: "Settings", run: () => setDialog("settings") },
@@ -92,6 +89,21 @@ export function Room({ client, canAdd, onLeave }: { client: ParleyClient; canAdd
       {dialog === "settings" && <SettingsDialog client={client} onClose={() => setDialog(undefined)} />}
     </div>
   );
+}
+
+/** Moves the focus to what is shown when what had it is shown no more, for those who have no pointer. */
+function useFocusKept(sessionId: string | undefined, details: boolean): void {
+  const was = useRef({ sessionId, details });
+  useEffect(() => {
+    const before = was.current;
+    was.current = { sessionId, details };
+    if (before.sessionId === sessionId && before.details === details) return;
+    if ((document.activeElement as HTMLElement | null)?.offsetParent) return; // null: nothing has it, or it is hidden
+    const first = (...found: string[]): void => found.map((s) => document.querySelector<HTMLElement>(s)).find((el) => el?.offsetParent)?.focus();
+    if (details && sessionId) first(".details [aria-label='Close details']");
+    else if (sessionId) first(before.details ? "[aria-label='Details']" : ".conversation h2");
+    else first(`[data-session="${before.sessionId}"]`, "[aria-label='New conversation']");
+  }, [sessionId, details]);
 }
 
 function Banner({ connection, client }: { connection: Connection; client: ParleyClient }): JSX.Element {
@@ -188,15 +200,15 @@ function SessionItem({ client, info, me, current, onOpen }: {
   const last = waiting ?? info.lastMessage;
   const isOwn = waiting !== undefined || last?.senderId === me;
   const says = last && !last.isDeleted && last.type !== "recall" && noticeOf(last, me) === undefined;
-  const from = says && (isOwn || info.kind === "group") ? `${isOwn ? "You" : last.senderId}: ` : "";
+  const from = says && (isOwn || info.kind === "group") ? (isOwn ? "You" : last.senderId) : "";
   const unread = info.unread > 0 || info.markedUnread;
   return (
     <li>
-      <button type="button" class={`session${unread ? " unread" : ""}${info.notificationsMuted ? " is-muted" : ""}`} aria-current={current ? "true" : undefined} onClick={() => onOpen(info)}>
+      <button type="button" data-session={info.sessionId} class={`session${unread ? " unread" : ""}${info.notificationsMuted ? " is-muted" : ""}`} aria-current={current ? "true" : undefined} onClick={() => onOpen(info)}>
         <Avatar name={title} online={online} />
         <span class="grow">
           <span class="line">
-            <span class="title">{title}</span>
+            <span class="title" dir="auto">{title}</span>
             {online && <span class="sr">, online</span>}
             {info.isPinned && <span class="mark" title="Pinned"><Icon name="pin" /><span class="sr">pinned</span></span>}
             {info.notificationsMuted && <span class="mark" title="Muted"><Icon name="bell" /><span class="sr">muted</span></span>}
@@ -204,7 +216,8 @@ function SessionItem({ client, info, me, current, onOpen }: {
           </span>
           <span class="line">
             {waiting && <Ticks state={waiting.status} label={waiting.status === "failed" ? "Not sent" : "Sending"} />}
-            <span class={`last${typing.length > 0 ? " typing" : ""}`}>{typing.length > 0 ? "typing…" : last ? from + summary(last, me) : ""}</span>
+            {typing.length > 0 ? <span class="last typing">typing…</span>
+              : <span class="last" dir="auto">{from && <><bdi>{from}</bdi>: </>}{last && summary(last, me)}</span>}
             {unread && (
               <span class="badge">{info.unread > 0 ? (info.unread > 99 ? "99+" : info.unread) : ""}<span class="sr"> unread</span></span>
             )}

@@ -23,10 +23,12 @@ test("names in sentences", () => {
 
 test("initials of one word, of two, and of what is no letter", () => {
   expect([initials("alice"), initials("Weekend trip"), initials("tom.b"), initials("🐕"), initials("")]).toEqual(["AL", "WT", "TB", "🐕", ""]);
+  expect([initials("🇩🇪 Berlin"), initials("👍🏽👩‍👧"), initials("👨‍👩‍👧 夏")]).toEqual(["🇩🇪B", "👍🏽👩‍👧", "👨‍👩‍👧夏"]);
 });
 
 test("what entries say in the list", () => {
   expect(summary(message({ content: { kind: "text", body: "a\n  b" } }), "me")).toBe("a b");
+  expect(summary(message({ content: { kind: "text", body: `x${"🐕".repeat(500)}` } }), "me")).toBe(`x${"🐕".repeat(119)}`);
   expect(summary(message({ isDeleted: true }), "me")).toBe("Message recalled");
   expect(summary(message({ type: "memberChange", senderId: "me", content: { kind: "memberChange", change: "added", userIds: ["eve"] } }), "me")).toBe("You added eve");
   expect(noticeOf(message({}), "me")).toBeUndefined();

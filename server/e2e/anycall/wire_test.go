@@ -120,7 +120,7 @@ func (w *wired) rest(req proto.Message) error {
 	if rule.GetPattern() == nil { // the stream: server-sent events
 		w.verb, w.path = http.MethodGet, "/v1/subscribe"
 		if n, ok := fields["maxBacklog"]; ok {
-			w.query.Set("max_backlog", fmt.Sprint(n))
+			w.query.Set("maxBacklog", fmt.Sprint(n))
 		}
 		w.query.Set("fresh", strconv.FormatBool(fields["fresh"] == true))
 		if epoch, ok := fields["epoch"].(string); ok && !strings.ContainsFunc(epoch, func(r rune) bool { return r < ' ' }) {
