@@ -47,8 +47,14 @@ func (b *bucket) tell(now time.Duration) time.Duration {
 	return amount
 }
 
-// untell takes back a tell that did not reach the board.
-func (b *bucket) untell(amount time.Duration) { b.unsaid += amount }
+// untell takes back a tell that failed. Where nobody knows whether it reached the board, what was taken is not told again,
+// since it could count twice and refuse a key below its limit; what is to be given back is.
+func (b *bucket) untell(amount time.Duration, doubtful bool) {
+	if doubtful {
+		amount = min(amount, 0)
+	}
+	b.unsaid += amount
+}
 
 // learn takes the debt of all nodes as it was, at the latest, at a moment.
 func (b *bucket) learn(at, debt time.Duration) {

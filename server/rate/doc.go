@@ -18,9 +18,9 @@
 //     in steps of a thousandth of the bucket: near the limit the count is exact.
 //
 // So nodes that are all in use together give what one bucket gives; one that has not heard of a key for long can give a
-// 16th of the bucket beyond that, which is then paid back, since all that was taken is told. The board never says that more
-// was taken than was: what a node tells late it tells less what has flowed back meanwhile. A key below its limit is never
-// refused.
+// 16th of the bucket beyond that, which is then paid back, since what was taken is told. The board never says that more
+// was taken than was: what a node tells late it tells less what has flowed back meanwhile, and what it told without an answer
+// it does not tell again, though the others may then give as much too many. A key below its limit is never refused.
 //
 // While the board does not answer each node gives what its own bucket holds: never without a bound, at most the limit times
 // the number of nodes.

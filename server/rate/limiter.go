@@ -42,8 +42,8 @@ type Charge struct {
 // Board is where nodes tell what they took.
 type Board interface {
 	// Charge adds each amount to what is owed for its key and returns what is owed then: 0 or more, falling by itself as
-	// time passes. Keys are distinct. A *breaker.PartError names those that were not charged. Safe
-	// for concurrent use.
+	// time passes. Keys are distinct. A *breaker.PartError names those that were not charged, or may not have been; after
+	// any other error that is so of all. Safe for concurrent use.
 	Charge(ctx context.Context, charges []Charge) (owed []time.Duration, err error)
 }
 

@@ -25,6 +25,8 @@ type memory struct {
 	paid  map[rate.Key]time.Time
 	calls int
 	down  bool
+	fails int               // so many more calls fail
+	late  int               // every how many-th answer is lost, though what was asked is done; 0: none
 	away  map[rate.Key]bool // keys whose server is left alone
 }
 
@@ -32,7 +34,8 @@ func (m *memory) Charge(_ context.Context, charges []rate.Charge) ([]time.Durati
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.calls++
-	if m.down {
+	if m.down || m.fails > 0 {
+		m.fails--
 		return nil, errors.New("away")
 	}
 	now := m.clock.Now()
@@ -53,6 +56,9 @@ func (m *memory) Charge(_ context.Context, charges []rate.Charge) ([]time.Durati
 	}
 	if len(part.Failed) > 0 {
 		return owed, part
+	}
+	if m.late > 0 && m.calls%m.late == 0 {
+		return nil, context.DeadlineExceeded
 	}
 	return owed, nil
 }
@@ -177,6 +183,33 @@ func TestBelowTheLimit(t *testing.T) {
 			require.Equal(t, 100, got)
 			clock.Advance(11 * time.Second)
 		}
+	}
+}
+
+// What the board counted and did not answer in time is not told it again, which would count twice. What was given back is.
+func TestAnswersThatAreLost(t *testing.T) {
+	ls, clock, board := nodes(t, 3, rate.MessagesUser, "10/s:100", false)
+	board.late = 3
+	for range 100 {
+		for node := range ls {
+			got, _ := count(t, ls[node], somebody, 30)
+			require.Equal(t, 30, got)
+		}
+		clock.Advance(9 * time.Second)
+	}
+	require.Greater(t, board.asked(), 300)
+	ls, _, board = nodes(t, 1, rate.MessagesUser, "1/h:20", false)
+	for range 20 {
+		got, _ := count(t, ls[0], somebody, 10)
+		require.Equal(t, 10, got)
+		before := board.asked()
+		board.mu.Lock()
+		board.fails = 1
+		board.mu.Unlock()
+		for range 10 {
+			ls[0].Return(somebody)
+		}
+		require.Eventually(t, func() bool { return board.asked() > before }, time.Minute, time.Millisecond)
 	}
 }
 

@@ -27,7 +27,7 @@ func (l *Limiter) ask(ctx context.Context, s *shelf, b *bucket, k Key, learnt ui
 		l.breaker.Done(ctx, breaker.Writes, err)
 		s.mu.Lock()
 		if err != nil {
-			b.untell(amount)
+			b.untell(amount, doubtful(err))
 			return 0
 		}
 		l.told.Inc()
@@ -106,7 +106,7 @@ func (l *Limiter) tell(ctx context.Context, keys []Key) {
 		s := l.shelfOf(charges[i].Key)
 		s.mu.Lock()
 		if failed[i] {
-			b.untell(charges[i].Amount)
+			b.untell(charges[i].Amount, doubtful(err))
 		} else {
 			b.learn(now, owed[i])
 		}
@@ -120,7 +120,13 @@ func (l *Limiter) tell(ctx context.Context, keys []Key) {
 	}
 }
 
-// undone says of each of n charges whether it was not made.
+// doubtful reports whether charges that failed may have been made all the same: they were not where no server was asked.
+func doubtful(err error) bool {
+	part := (*breaker.PartError)(nil)
+	return !errors.As(err, &part) || part.Err != nil
+}
+
+// undone says of each of n charges whether it was not made, or nobody knows whether it was.
 func undone(n int, err error) []bool {
 	out := make([]bool, n)
 	part := (*breaker.PartError)(nil)
