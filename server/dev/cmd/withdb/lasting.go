@@ -46,11 +46,11 @@ func lasting(ctx context.Context, cache string, s servers) (_ servers, release f
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return s, none, err
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // our own directory
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return s, none, err
 	}
-	switch err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); { //nolint:gosec // a descriptor is small
+	switch err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
 	case errors.Is(err, syscall.EWOULDBLOCK):
 		return s, none, lock.Close()
 	case err != nil:
@@ -118,7 +118,7 @@ func (s servers) through(ctx context.Context, dir string) (servers, error) {
 			return s, err
 		}
 		if u.Scheme != "unix" {
-			return s, fmt.Errorf("Redis is not on a Unix socket but %s", u.Scheme)
+			return s, fmt.Errorf("a Unix socket of Redis was expected, not %s", u.Scheme)
 		}
 		password, err := kept(filepath.Join(dir, "password"))
 		if err != nil {
@@ -149,7 +149,7 @@ func link(target, path string) error {
 
 // kept returns the password in the file at path, which it makes first if it is missing.
 func kept(path string) (string, error) {
-	text, err := os.ReadFile(path) //nolint:gosec // our own directory
+	text, err := os.ReadFile(path)
 	if err == nil && len(text) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return string(text), err
 	}
