@@ -94,8 +94,9 @@ check: tools ## The quick loop: lint, generated code up to date, audit, short te
 	@$(MAKE) --no-print-directory test-short
 
 .PHONY: test-short
+# What has not changed since it last passed here is not tested again (ARGS=-count=1 does); vet is a part of lint.
 test-short: .tools/bin/withdb ## Run the short tests, without the race detector; those that break whole servers (server/e2e) only if PKG names them
-	@.tools/bin/withdb $(GO) test -short -timeout 5m $(ARGS) $(if $(filter ./...,$(PKG)),$$($(GO) list ./... | grep -v '/server/e2e$$'),$(PKG))
+	@.tools/bin/withdb -lasting $(GO) test -short -vet=off -timeout 5m $(ARGS) $(if $(filter ./...,$(PKG)),$$($(GO) list ./... | grep -v '/server/e2e$$'),$(PKG))
 
 .PHONY: soak
 soak: .tools/bin/withdb ## Run the long forms of the fault tests, about 40 minutes: SOAK, SOAK_SCALE; the figures go to SOAK_REPORT

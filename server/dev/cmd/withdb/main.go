@@ -2,10 +2,14 @@
 //
 //	withdb go test ./...
 //
+//	withdb -lasting go test ./...
+//
 // Both are fresh, live in a temporary directory and are gone afterwards. The command finds them by
 // PARLEY_TEST_POSTGRES_URL and PARLEY_TEST_REDIS_URL; a variable that is set already is left alone and nothing is
 // started for it. withdb ends with the command's exit code. A server that cannot be had is reported in one line, and
 // the tests that need it will say that they are skipped; with CI=true that is an error.
+//
+// With -lasting their addresses are the same in every run, so that go test does not test again what has not changed since.
 package main
 
 import (
@@ -33,14 +37,18 @@ const (
 
 func main() {
 	args := os.Args[1:]
+	last := len(args) > 0 && args[0] == "-lasting"
+	if last {
+		args = args[1:]
+	}
 	if len(args) > 0 && args[0] == "--" {
 		args = args[1:]
 	}
 	if len(args) == 0 {
-		fmt.Fprintln(os.Stderr, "usage: withdb COMMAND [ARGUMENT...]")
+		fmt.Fprintln(os.Stderr, "usage: withdb [-lasting] COMMAND [ARGUMENT...]")
 		os.Exit(exitFailed)
 	}
-	code, err := run(args, os.Stderr)
+	code, err := run(args, last, os.Stderr)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "withdb:", err)
 		code = max(code, exitFailed)
@@ -49,7 +57,8 @@ func main() {
 }
 
 // run starts the servers, runs the command and stops them again. It returns the command's exit code.
-func run(args []string, out io.Writer) (code int, err error) {
+// With last the servers' addresses are those of the last run.
+func run(args []string, last bool, out io.Writer) (code int, err error) {
 	// From here on a signal must not end this process before it has cleaned up.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -60,7 +69,7 @@ func run(args []string, out io.Writer) (code int, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	env, stop, err := startServers(dir, out)
+	env, stop, err := startServers(dir, last, out)
 	defer func() { err = errors.Join(err, stop()) }()
 	if err != nil {
 		return 0, err
@@ -69,7 +78,7 @@ func run(args []string, out io.Writer) (code int, err error) {
 }
 
 // startServers starts what no variable names yet and returns the environment for the command. stop is never nil.
-func startServers(dir string, out io.Writer) (env []string, stop func() error, err error) {
+func startServers(dir string, last bool, out io.Writer) (env []string, stop func() error, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startPatience)
 	defer cancel()
 	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelWarn}))
@@ -93,12 +102,13 @@ func startServers(dir string, out io.Writer) (env []string, stop func() error, e
 		return err
 	}
 
+	var started servers
 	if os.Getenv(testenv.PostgresVariable) == "" {
 		o := testenv.PostgresOptions(dir)
 		o.Log = log
 		if postgres, err := dev.StartPostgres(ctx, o); err == nil {
 			stops = append(stops, postgres.Stop)
-			env = append(env, testenv.PostgresVariable+"="+postgres.URL())
+			started.postgres = postgres.URL()
 		} else if err := missing(err); err != nil {
 			return nil, stop, err
 		}
@@ -108,10 +118,28 @@ func startServers(dir string, out io.Writer) (env []string, stop func() error, e
 		o.Log = log
 		if redis, err := dev.StartRedis(ctx, o); err == nil {
 			stops = append(stops, redis.Stop)
-			env = append(env, testenv.RedisVariable+"="+redis.URL())
+			started.redis = redis.URL()
 		} else if err := missing(err); err != nil {
 			return nil, stop, err
 		}
+	}
+	if last {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return nil, stop, err
+		}
+		addresses, release, err := lasting(ctx, cache, started)
+		if err != nil {
+			return nil, stop, fmt.Errorf("give the servers lasting addresses: %w", err)
+		}
+		stops = append(stops, func(context.Context) error { return release() })
+		started = addresses
+	}
+	if started.postgres != "" {
+		env = append(env, testenv.PostgresVariable+"="+started.postgres)
+	}
+	if started.redis != "" {
+		env = append(env, testenv.RedisVariable+"="+started.redis)
 	}
 	return env, stop, nil
 }

@@ -19,7 +19,7 @@ func TestCommandGetsServersAndItsExitCodeIsKept(t *testing.T) {
 	t.Setenv(testenv.RedisVariable, "redis://somewhere/0")
 	said := filepath.Join(t.TempDir(), "said")
 	var out strings.Builder
-	code, err := run([]string{"sh", "-c", `printf '%s %s' "$PARLEY_TEST_POSTGRES_URL" "$PARLEY_TEST_REDIS_URL" >"$0"; exit 7`, said}, &out)
+	code, err := run([]string{"sh", "-c", `printf '%s %s' "$PARLEY_TEST_POSTGRES_URL" "$PARLEY_TEST_REDIS_URL" >"$0"; exit 7`, said}, false, &out)
 	if err != nil && strings.Contains(err.Error(), "missing") {
 		t.Skip(err)
 	}
@@ -37,7 +37,7 @@ func TestCommandGetsServersAndItsExitCodeIsKept(t *testing.T) {
 func TestSignalEndsTheCommand(t *testing.T) {
 	t.Setenv(testenv.PostgresVariable, "postgres://somewhere/x")
 	t.Setenv(testenv.RedisVariable, "redis://somewhere/0")
-	code, err := run([]string{"sh", "-c", "kill -TERM $$"}, os.Stderr)
+	code, err := run([]string{"sh", "-c", "kill -TERM $$"}, false, os.Stderr)
 	require.NoError(t, err)
 	require.Equal(t, 128+15, code)
 }
@@ -49,13 +49,13 @@ func TestMissingServerIsALineOrInCIAnError(t *testing.T) {
 	t.Setenv("CI", "")
 	t.Setenv("PATH", t.TempDir())
 	var out strings.Builder
-	code, err := run([]string{"/bin/sh", "-c", "exit 0"}, &out)
+	code, err := run([]string{"/bin/sh", "-c", "exit 0"}, false, &out)
 	require.NoError(t, err)
 	require.Zero(t, code)
 	require.Contains(t, out.String(), "redis-server is missing")
 	require.Equal(t, 1, strings.Count(out.String(), "\n"))
 
 	t.Setenv("CI", "true")
-	_, err = run([]string{"/bin/sh", "-c", "exit 0"}, &out)
+	_, err = run([]string{"/bin/sh", "-c", "exit 0"}, false, &out)
 	require.ErrorContains(t, err, "redis-server is missing")
 }
