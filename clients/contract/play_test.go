@@ -17,7 +17,7 @@ import (
 )
 
 // patience is how long an expectation may take to come true. Far longer than it takes: the machine may be busy.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // plays counts, so that each play has users and stores of its own on the one server.
 var plays atomic.Int64

@@ -4,8 +4,8 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: "unit", include: ["test/*.test.ts"], testTimeout: 60_000 } },
-      { test: { name: "browser", include: ["test/browser/*.test.ts"], testTimeout: 120_000, hookTimeout: 120_000, pool: "threads" } },
+      { test: { name: "unit", include: ["test/*.test.ts"], testTimeout: 240_000 } },
+      { test: { name: "browser", include: ["test/browser/*.test.ts"], testTimeout: 300_000, hookTimeout: 120_000, pool: "threads" } },
     ],
   },
 });

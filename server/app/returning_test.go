@@ -59,8 +59,12 @@ func TestReturningDevices(t *testing.T) {
 					require.Equal(t, devices*sessions*unread, got)
 					warm, redis := w.pg.take(), w.redis.take()
 					t.Logf("warm: PostgreSQL %v, Redis %+v", warm, redis)
-					onlyExpected(t, warm)
 					require.LessOrEqual(t, warm["StartList"], devices)
+					// A node whose map of memberships is held up, or too old to tell, asks PostgreSQL instead: again, then.
+					if try < 6 && len(unexpected(warm)) > 0 {
+						continue
+					}
+					require.Empty(t, unexpected(warm))
 					if warm["MessageListRanges"] == 0 {
 						require.LessOrEqual(t, redis.round, devices*(pages+1)) // nothing was repaired: these are readings
 						break                                                  // one statement for each device at most, and that for several of them
@@ -74,14 +78,13 @@ func TestReturningDevices(t *testing.T) {
 	}
 }
 
-// onlyExpected fails when a device's coming back cost other statements than it may.
-func onlyExpected(t *testing.T, n map[string]int) {
-	t.Helper()
+// unexpected are the statements that a device's coming back cost and may not.
+func unexpected(n map[string]int) map[string]int {
 	rest := maps.Clone(n)
 	for _, name := range []string{"StartList", "MessageListRanges", "DeviceSetSeenMany", "show transaction_read_only"} { // once a second for all; once a connection
 		delete(rest, name)
 	}
-	require.Empty(t, rest)
+	return rest
 }
 
 // TestHotGroupComesOnline lets the members of a group of 10,000 come online at once: Redis is read once for all of them,
@@ -128,16 +131,16 @@ func TestHotGroupComesOnline(t *testing.T) {
 	}
 
 	ctx := context.Background()
-	keys, err := w.App.redis.Keys(ctx, "*").Result()
+	keys, err := w.keys.Keys(ctx, "*").Result()
 	require.NoError(t, err)
 	require.LessOrEqual(t, len(keys), 3, "chunks and lease of one session, and the probe: %v", keys)
 	for _, key := range keys {
 		size := int64(1)
-		switch kind := w.App.redis.Type(ctx, key).Val(); kind {
+		switch kind := w.keys.Type(ctx, key).Val(); kind {
 		case "zset":
-			size = w.App.redis.ZCard(ctx, key).Val()
+			size = w.keys.ZCard(ctx, key).Val()
 		case "hash":
-			size = w.App.redis.HLen(ctx, key).Val()
+			size = w.keys.HLen(ctx, key).Val()
 		case "string":
 		default:
 			t.Errorf("%s is a %s", key, kind)

@@ -20,6 +20,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -28,6 +29,7 @@ import (
 	"github.com/parley-im/parley/gen/parley/v1/parleyv1connect"
 	"github.com/parley-im/parley/server/auth"
 	"github.com/parley-im/parley/server/dev/testenv"
+	"github.com/parley-im/parley/server/storage"
 	"github.com/parley-im/parley/server/stream"
 	"github.com/parley-im/parley/server/wire"
 )
@@ -40,6 +42,7 @@ type returning struct {
 	sql   *pgxpool.Pool // of the test's own, not counted
 	pg    *statements
 	redis *trips
+	keys  redis.UniversalClient // another client of the same Redis, which waits for it and is not counted; nil without one
 	stop  context.CancelFunc
 	done  chan error
 
@@ -71,6 +74,9 @@ func newReturning(t testing.TB, s returningSetup) *returning {
 	cfg.Cache.RingBytes = s.ringBytes
 	if !s.noRedis {
 		cfg.Redis.URL = testenv.OwnRedis(t, nil).URL()
+		same, err := storage.OpenRedis(cfg.Redis.URL)
+		require.NoError(t, err)
+		w.keys = testenv.Patient(t, same)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.stop = cancel
@@ -89,7 +95,7 @@ func newReturning(t testing.TB, s returningSetup) *returning {
 	w.App.keeper.GatherFor = 0 // what is written behind is soon written
 	go func() { w.done <- w.Run(ctx) }()
 	t.Cleanup(w.close)
-	require.Eventually(t, func() bool { _, fresh := w.roster.Sessions("u0"); return fresh }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { _, fresh := w.roster.Sessions("u0"); return fresh }, 2*time.Minute, time.Millisecond)
 	return w
 }
 

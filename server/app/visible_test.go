@@ -152,7 +152,7 @@ func (h *history) checkLive(t *testing.T, u string, live *watcher, what string) 
 	}
 	if len(want) > 0 {
 		last := want[len(want)-1]
-		require.Eventually(t, func() bool { return slices.Contains(live.of(h.group), last) }, 30*time.Second, 5*time.Millisecond, what)
+		require.Eventually(t, func() bool { return slices.Contains(live.of(h.group), last) }, 2*time.Minute, 5*time.Millisecond, what)
 	}
 	shows("the stream", live.of(h.group))
 	device := fmt.Sprintf("%s new %s", u, h.group)

@@ -193,7 +193,7 @@ func (w *rightsWorld) watch(t *testing.T, token string) *watcher {
 	t.Cleanup(func() { cancel(); <-done })
 	select {
 	case <-ready:
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		require.Fail(t, "the stream did not catch up")
 	}
 	return v

@@ -79,7 +79,7 @@ func newURLBench(t *testing.T, answer http.HandlerFunc, change ...func(*auth.URL
 	}
 	b.server.serve(answer)
 	cfg := auth.URLSourceConfig{
-		URL: b.server.URL + "/jwks.json?token=hidden", Clock: b.clock, Log: slog.New(slog.NewTextHandler(b.log, nil)),
+		URL: b.server.URL + "/jwks.json?token=hidden", Timeout: time.Minute, Clock: b.clock, Log: slog.New(slog.NewTextHandler(b.log, nil)),
 	}
 	for _, f := range change {
 		f(&cfg)
@@ -102,7 +102,7 @@ func document(data []byte) http.HandlerFunc {
 // idle waits until the source has nothing to do but wait for its timer.
 func (b *urlBench) idle(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	require.NoError(t, b.clock.BlockUntilContext(ctx, 1))
 }

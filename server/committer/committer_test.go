@@ -125,7 +125,7 @@ func setUp(t testing.TB, workers int) (*committer.Committer, *memory, *published
 func await(t *testing.T, store *memory, ok func() bool) {
 	t.Helper()
 	defer store.gate.Unlock()
-	require.Eventually(t, ok, 30*time.Second, time.Millisecond)
+	require.Eventually(t, ok, time.Minute, time.Millisecond)
 }
 
 func text(id uuid.UUID, body string) message.Draft {
@@ -167,7 +167,7 @@ func TestWhatWaitsIsCommittedTogether(t *testing.T) {
 	id := uuid.New()
 	send := func() { _, _ = c.Send(t.Context(), []message.Draft{text(id, "x")}) }
 	wg.Go(send)
-	require.Eventually(t, func() bool { return store.entered.Load() == 1 }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return store.entered.Load() == 1 }, time.Minute, time.Millisecond)
 	for range 200 {
 		wg.Go(send)
 	}

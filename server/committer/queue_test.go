@@ -55,12 +55,12 @@ func (h *held) send(t *testing.T, drafts ...message.Draft) {
 // atWork waits until n batches have begun.
 func (h *held) atWork(t *testing.T, n int64) {
 	t.Helper()
-	require.Eventually(t, func() bool { return h.store.entered.Load() == n }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return h.store.entered.Load() == n }, time.Minute, time.Millisecond)
 }
 
 func (h *held) waiting(t *testing.T, n int) {
 	t.Helper()
-	require.Eventually(t, func() bool { return h.Waiting() == n }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return h.Waiting() == n }, time.Minute, time.Millisecond)
 }
 
 func texts(n int, session func() uuid.UUID) []message.Draft {

@@ -53,7 +53,7 @@ func follow(t *testing.T, pool *pgxpool.Pool) *roster.Roster {
 
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	require.Eventually(t, is, 30*time.Second, 20*time.Millisecond, what)
+	require.Eventually(t, is, 2*time.Minute, 20*time.Millisecond, what)
 }
 
 func exec(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {
@@ -111,8 +111,10 @@ func TestChangesByPlainSQL(t *testing.T) {
 	eventually(t, "left", func() bool { fresh, yes := r.IsMember("alice", id); return fresh && !yes })
 	eventually(t, "unblocked", func() bool { mark, fresh := r.Relation("alice", "bob"); return fresh && mark == 0 })
 	eventually(t, "deactivated", func() bool { allowed, _, known := r.Device("alice", "phone"); return known && !allowed })
-	require.True(t, member("bob"))
-	members, _ := r.Members(id)
+	// The map may fall silent at any time, where its feed is held up.
+	eventually(t, "bob stays", func() bool { return member("bob") })
+	var members []string
+	eventually(t, "a list of members", func() (fresh bool) { members, fresh = r.Members(id); return fresh })
 	require.Equal(t, []string{"bob"}, members)
 }
 
@@ -161,11 +163,11 @@ func TestNoChangeIsMissed(t *testing.T) {
 	}
 }
 
-// write changes relations until ctx ends, in transactions of a few changes that pause before they commit.
+// write changes relations until ctx ends, some in any case, in transactions of a few changes that pause before they commit.
 func write(t *testing.T, pool *pgxpool.Pool, ctx context.Context, seed uint64) { //nolint:revive // t comes first
 	rng := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // repeatable
 	user := func() string { return fmt.Sprintf("u%d", rng.IntN(200)) }
-	for ctx.Err() == nil {
+	for n := 0; n < 10 || ctx.Err() == nil; n++ {
 		tx, err := pool.Begin(t.Context())
 		if err != nil {
 			t.Error(err)

@@ -60,7 +60,7 @@ func (r *raw) headers() []byte {
 // settled waits until the goroutines are few again.
 func settled(t *testing.T, before int) {
 	t.Helper()
-	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+20 }, 30*time.Second, 20*time.Millisecond,
+	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+20 }, time.Minute, 20*time.Millisecond,
 		"goroutines stay")
 }
 
@@ -68,7 +68,7 @@ func settled(t *testing.T, before int) {
 // one keep it, and others are served meanwhile.
 func TestRapidReset(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	conns := NewConns(0, 0, nil, reg)
+	conns := unhurried(NewConns(0, 0, nil, reg))
 	addr := guarded(t, (&fakes{send: sent}).config(t), conns)
 	honest(t, addr)
 	before := runtime.NumGoroutine()
@@ -106,7 +106,7 @@ func TestRapidReset(t *testing.T) {
 	require.NoError(t, conns.refused.WithLabelValues("abuse").Write(&refused))
 	require.InDelta(t, 1, refused.GetCounter().GetValue(), 0)
 	require.NoError(t, neighbour.WritePing(false, [8]byte{1}))
-	require.NoError(t, neighbour.SetReadDeadline(time.Now().Add(30*time.Second)))
+	require.NoError(t, neighbour.SetReadDeadline(time.Now().Add(time.Minute)))
 	for {
 		f, err := neighbour.ReadFrame()
 		require.NoError(t, err, "the other connection of the address was closed")
@@ -120,7 +120,7 @@ func TestRapidReset(t *testing.T) {
 
 // Calls that are given up now and then, and those of a client that goes away with many under way, are no abuse.
 func TestHonestResets(t *testing.T) {
-	conns := NewConns(0, 0, nil, nil)
+	conns := unhurried(NewConns(0, 0, nil, nil))
 	waiting := make(chan struct{}, 2*maxResets)
 	srv := NewHTTPServer(t.Context(), &front{obs: silent, next: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		waiting <- struct{}{}
@@ -148,13 +148,13 @@ func TestHonestResets(t *testing.T) {
 		id += 2
 	}
 	require.NoError(t, r.Close())
-	require.Eventually(t, func() bool { return conns.Open() == 0 }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return conns.Open() == 0 }, time.Minute, time.Millisecond)
 	require.False(t, conns.penalties.punished("127.0.0.1", realNow()))
 }
 
 // Headers that never end do not fill the memory: the server closes the connection.
 func TestContinuationFlood(t *testing.T) {
-	addr := guarded(t, (&fakes{send: sent}).config(t), NewConns(0, 0, nil, nil))
+	addr := guarded(t, (&fakes{send: sent}).config(t), unhurried(NewConns(0, 0, nil, nil)))
 	r := newRaw(t, addr)
 	require.NoError(t, r.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: r.headers()}))
 	gone := make(chan struct{})
@@ -177,7 +177,7 @@ func closedQuietly(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
 
 // A frame that is announced as larger than allowed ends the connection before it comes.
 func TestHugeFrame(t *testing.T) {
-	addr := guarded(t, (&fakes{send: sent}).config(t), NewConns(0, 0, nil, nil))
+	addr := guarded(t, (&fakes{send: sent}).config(t), unhurried(NewConns(0, 0, nil, nil)))
 	r := newRaw(t, addr)
 	frame := binary.BigEndian.AppendUint32(nil, 1<<24-1)[1:]
 	_, err := r.Conn.Write(append(frame, 0, 0, 0, 0, 0, 1))

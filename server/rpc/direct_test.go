@@ -63,7 +63,7 @@ func TestHungUpCallerIsNoFault(t *testing.T) {
 			f.Event(&parleyv1.Event{Kind: &parleyv1.Event_Heartbeat{Heartbeat: &parleyv1.Heartbeat{}}})
 			var err error
 			// The kernel may take what it will never get rid of until it knows that the peer is gone.
-			require.Eventually(t, func() bool { err = s.Send(f); return err != nil }, 30*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { err = s.Send(f); return err != nil }, time.Minute, time.Millisecond)
 			s.End(fmt.Errorf("write to stream: %w", err))
 
 			require.Contains(t, log.String(), "level=DEBUG msg=call ")

@@ -107,7 +107,7 @@ func (f *fakes) config(t testing.TB) Config {
 		Services: Services{Relation: f, Device: f, Session: f, Message: fakeMessages{f: f}, State: f, Sync: fakeSync{f: f},
 			Presence: f, Admin: f},
 		Subscriber: f, Verifier: fakeVerifier{}, APIKey: key, Gate: f, Health: grpchealth.NewStaticChecker(),
-		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), UnaryTimeout: 10 * time.Second,
+		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), UnaryTimeout: time.Minute,
 	}
 }
 

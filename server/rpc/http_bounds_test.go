@@ -22,7 +22,7 @@ func TestHTTPBounds(t *testing.T) {
 	require.Positive(t, srv.HTTP2.PingTimeout)
 	require.Positive(t, srv.HTTP2.WriteByteTimeout)
 
-	addr := guarded(t, (&fakes{send: sent}).config(t), NewConns(0, 0, nil, nil))
+	addr := guarded(t, (&fakes{send: sent}).config(t), unhurried(NewConns(0, 0, nil, nil)))
 	for _, client := range []*http.Client{{Transport: &http.Transport{}}, h2c(t)} {
 		// In this order: a client that speaks first has not been told the bound yet.
 		for _, c := range []struct{ size, want int }{{8 << 10, http.StatusOK}, {32 << 10, http.StatusRequestHeaderFieldsTooLarge}} {

@@ -205,7 +205,7 @@ func TestMarksAreBounded(t *testing.T) {
 		all.Go(call)
 	}
 	started.Wait()
-	require.Eventually(t, func() bool { return refused.Load() == 10 }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return refused.Load() == 10 }, time.Minute, time.Millisecond)
 	close(g.gate)
 	all.Wait()
 	require.EqualValues(t, state.MaxWaiting, done.Load())

@@ -98,7 +98,7 @@ func TestFeedMissesNothingAndRepeatsNothing(t *testing.T) {
 		require.NoError(t, err)
 		total += removed
 		return total == int64(committed)
-	}, 60*time.Second, 20*time.Millisecond)
+	}, 10*time.Minute, 20*time.Millisecond)
 }
 
 func TestRelationChangesAreNoted(t *testing.T) {

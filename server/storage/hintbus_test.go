@@ -3,7 +3,7 @@ package storage_test
 import (
 	"context"
 	"log/slog"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,10 +19,20 @@ import (
 	"github.com/parley-im/parley/server/wire"
 )
 
-// listener counts the entries that it is told.
-type listener struct{ entries atomic.Int64 }
+// listener notes in which sessions it is told of entries.
+type listener struct {
+	mu    sync.Mutex
+	heard map[uuid.UUID]bool
+}
 
-func (l *listener) Entries(e []*wire.Entry)            { l.entries.Add(int64(len(e))) }
+func (l *listener) Entries(entries []*wire.Entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range entries {
+		l.heard[e.SessionID] = true
+	}
+}
+
 func (*listener) Advanced(uuid.UUID, int64)            {}
 func (*listener) Started(string, string, int64)        {}
 func (*listener) Signal(uuid.UUID, *parleyv1.Event)    {}
@@ -36,7 +46,7 @@ func startHints(t *testing.T, url, epoch string) (*hints.Hints, *listener) {
 	t.Helper()
 	client, err := storage.OpenRedis(url)
 	require.NoError(t, err)
-	l := &listener{}
+	l := &listener{heard: map[uuid.UUID]bool{}}
 	h := hints.New(hints.Config{Bus: storage.NewHintBus(client), Sink: l, Epoch: func() string { return epoch },
 		InLife: func(_ string, tell func()) bool { tell(); return true }, Clock: clockwork.NewRealClock(), Log: slog.New(slog.DiscardHandler), Urgent: func(bool) {}})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -69,21 +79,25 @@ func (h *hinting) ready() bool {
 	return h.one.Up() && h.two.Up() && h.one.Peers() == 1 && h.two.Peers() == 1
 }
 
-// allHeard tells of an entry in each session until all of them are heard: subscribing is not awaited.
+// allHeard tells of an entry in each session until all of them were heard from now on: subscribing is not awaited, and how
+// long hints are under way is not judged.
 func (h *hinting) allHeard(t *testing.T) {
 	t.Helper()
-	require.Eventually(t, h.ready, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, h.ready, patience, 10*time.Millisecond)
+	h.heard.mu.Lock()
+	clear(h.heard.heard)
+	h.heard.mu.Unlock()
 	require.Eventually(t, func() bool {
-		before := h.heard.entries.Load()
 		var out []*wire.Entry
 		for _, id := range h.ids {
 			out = append(out, wire.Encode(message.Entry{SessionID: id, Seq: 1, MessageID: uuid.New(), SenderID: "a",
 				Type: message.TypeText, CreatedAt: time.Unix(1, 0)}))
 		}
 		h.one.Committed(out)
-		time.Sleep(100 * time.Millisecond)
-		return h.heard.entries.Load()-before == int64(len(h.ids))
-	}, 20*time.Second, 10*time.Millisecond)
+		h.heard.mu.Lock()
+		defer h.heard.mu.Unlock()
+		return len(h.heard.heard) == len(h.ids)
+	}, patience, 100*time.Millisecond)
 }
 
 // Hints over a real Redis, which is killed and comes back empty: what is committed afterwards is heard again.
@@ -93,7 +107,7 @@ func TestHintsOverRedis(t *testing.T) {
 	h := newHinting(t, server.TCPURL())
 	h.allHeard(t)
 	require.NoError(t, server.Kill())
-	require.Eventually(t, func() bool { return !h.one.Up() && !h.two.Up() }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return !h.one.Up() && !h.two.Up() }, patience, 10*time.Millisecond)
 	require.NoError(t, server.Restart(t.Context()))
 	h.allHeard(t)
 }
@@ -111,7 +125,7 @@ func TestHintsOverRedisCluster(t *testing.T) {
 		require.NotEmpty(t, n, "one of the masters has no channel: the test tests nothing")
 	}
 	require.NoError(t, g.Servers[1].Kill())
-	require.Eventually(t, func() bool { return !h.one.Up() && !h.two.Up() }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return !h.one.Up() && !h.two.Up() }, patience, 10*time.Millisecond)
 	require.NoError(t, g.Servers[1].Restart(t.Context()))
 	h.allHeard(t)
 }

@@ -28,7 +28,7 @@ type appending struct {
 func newAppending(t *testing.T, url string) *appending {
 	client, err := storage.OpenRedis(url)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = client.Close() })
+	client = testenv.Patient(t, client)
 	return &appending{client: client, log: &memoryLog{logs: map[uuid.UUID][]message.Entry{}},
 		cache: storage.NewOfflineCache(client, func() string { return "e" }, 3000, time.Hour)}
 }
@@ -41,26 +41,22 @@ func (a *appending) next(id uuid.UUID, n int) (b offline.Batch) {
 	return b
 }
 
-// add appends, again where Redis is slower than a command may take: on a busy machine the stand-in is.
+// add appends what waits.
 func (a *appending) add(t *testing.T, batches ...offline.Batch) {
 	t.Helper()
-	require.Eventually(t, func() bool { return a.cache.Append(t.Context(), batches) == nil }, 30*time.Second, 10*time.Millisecond)
+	require.NoError(t, inTime(func() error { return a.cache.Append(t.Context(), batches) }))
 }
 
-// drop forgets a session, again where Redis is slow.
+// drop forgets a session.
 func (a *appending) drop(t *testing.T, id uuid.UUID) {
 	t.Helper()
-	require.Eventually(t, func() bool { return a.cache.Drop(t.Context(), []uuid.UUID{id}) == nil }, 30*time.Second, 10*time.Millisecond)
+	require.NoError(t, a.cache.Drop(t.Context(), []uuid.UUID{id}))
 }
 
 func (a *appending) requireHeld(t *testing.T, id uuid.UUID, from, to int64) {
 	t.Helper()
-	var got []offline.Cached
-	require.Eventually(t, func() (ok bool) {
-		var err error
-		got, err = a.cache.Read(t.Context(), []message.Range{{SessionID: id, From: from, To: to}})
-		return err == nil
-	}, 30*time.Second, 10*time.Millisecond)
+	got, err := a.cache.Read(t.Context(), []message.Range{{SessionID: id, From: from, To: to}})
+	require.NoError(t, err)
 	require.Len(t, got[0].Entries, int(to-from))
 	for i, e := range got[0].Entries {
 		require.Equal(t, a.log.logs[id][from+int64(i)].MessageID, e.MessageID)
@@ -107,10 +103,9 @@ func TestAppendBesideABrokenSession(t *testing.T) {
 	before, broken, after := uuid.New(), uuid.New(), uuid.New()
 	require.NoError(t, a.client.Set(t.Context(), "offline:{"+broken.String()+"}:e", "x", 0).Err())
 	batches := []offline.Batch{a.next(before, 3), a.next(broken, 3), a.next(after, 3)}
-	require.Eventually(t, func() bool {
-		err := a.cache.Append(t.Context(), batches)
-		return err != nil && strings.Contains(err.Error(), "WRONGTYPE")
-	}, 30*time.Second, 10*time.Millisecond)
+	var err error
+	require.NoError(t, inTime(func() error { err = a.cache.Append(t.Context(), batches); return nil }))
+	require.ErrorContains(t, err, "WRONGTYPE")
 	a.requireHeld(t, before, 0, 3)
 	a.requireHeld(t, after, 0, 3)
 }
@@ -123,12 +118,8 @@ func TestChunksThatOverlap(t *testing.T) {
 		all := a.next(id, 150).Entries
 		there := make([]bool, len(all))
 		read := func(from, to int) offline.Cached {
-			var got []offline.Cached
-			require.Eventually(t, func() (ok bool) {
-				var err error
-				got, err = a.cache.Read(t.Context(), []message.Range{{SessionID: id, From: int64(from), To: int64(to)}})
-				return err == nil
-			}, 30*time.Second, 10*time.Millisecond)
+			got, err := a.cache.Read(t.Context(), []message.Range{{SessionID: id, From: int64(from), To: int64(to)}})
+			require.NoError(t, err)
 			require.False(t, got[0].Broken)
 			return got[0]
 		}

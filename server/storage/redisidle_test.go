@@ -23,7 +23,7 @@ func TestIdleConnectionsToRedisAreGivenBack(t *testing.T) {
 	t.Cleanup(func() { _ = client.Close() })
 	at, err := redis.ParseURL(own.TCPURL())
 	require.NoError(t, err)
-	at.PoolSize = 1
+	at.PoolSize, at.DialTimeout, at.ReadTimeout = 1, patience, patience
 	observer := redis.NewClient(at)
 	t.Cleanup(func() { _ = observer.Close() })
 	open := func() int {
@@ -34,8 +34,7 @@ func TestIdleConnectionsToRedisAreGivenBack(t *testing.T) {
 
 	sub := client.Subscribe(t.Context(), "quiet")
 	t.Cleanup(func() { _ = sub.Close() })
-	_, err = sub.Receive(t.Context())
-	require.NoError(t, err)
+	require.Eventually(t, func() bool { _, err := sub.Receive(t.Context()); return err == nil }, patience, time.Millisecond)
 	heard := make(chan error, 1)
 	go func() {
 		_, err := sub.ReceiveMessage(t.Context())
@@ -47,7 +46,7 @@ func TestIdleConnectionsToRedisAreGivenBack(t *testing.T) {
 	for range burst {
 		c := client.(*redis.Client).Conn() //nolint:errcheck // it is one
 		held = append(held, c)
-		require.Eventually(t, func() bool { return c.Ping(t.Context()).Err() == nil }, 30*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return c.Ping(t.Context()).Err() == nil }, patience, time.Millisecond)
 	}
 	require.GreaterOrEqual(t, open(), burst)
 	var back sync.WaitGroup
@@ -60,11 +59,11 @@ func TestIdleConnectionsToRedisAreGivenBack(t *testing.T) {
 		// A command may be late on a busy machine, but none meets a connection that was closed here.
 		require.NotErrorIs(t, client.Ping(t.Context()).Err(), net.ErrClosed)
 		return open() <= 2 // the subscription's, and the one that the commands take
-	}, 60*time.Second, 20*time.Millisecond, "connections stay open")
+	}, patience, 20*time.Millisecond, "connections stay open")
 
 	require.Eventually(t, func() bool {
 		n, err := client.Publish(t.Context(), "quiet", "x").Result()
 		return err == nil && n == 1
-	}, 30*time.Second, time.Millisecond, "the subscription is gone")
+	}, patience, time.Millisecond, "the subscription is gone")
 	require.NoError(t, <-heard)
 }

@@ -23,7 +23,7 @@ func TestMemoryOfASessionInRedis(t *testing.T) {
 	own := testenv.OwnRedis(t, nil)
 	client, err := storage.OpenRedis(own.URL())
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = client.Close() })
+	client = testenv.Patient(t, client)
 	for _, c := range []struct{ length, text, by int }{{1, 100, 1}, {20, 100, 1}, {100, 100, 1}, {500, 100, 1}, {500, 100, 10},
 		{500, 100, 50}, {500, 1000, 1}, {2000, 100, 1}} {
 		const ttl = time.Hour
@@ -37,9 +37,7 @@ func TestMemoryOfASessionInRedis(t *testing.T) {
 			entries = append(entries, wire.Encode(e))
 		}
 		for some := range slices.Chunk(entries, c.by) {
-			require.Eventually(t, func() bool {
-				return cache.Append(t.Context(), []offline.Batch{{Entries: some}}) == nil
-			}, 20*time.Second, 10*time.Millisecond)
+			require.NoError(t, inTime(func() error { return cache.Append(t.Context(), []offline.Batch{{Entries: some}}) }))
 		}
 		tag := "{" + id.String() + "}:7711326623432364135-1"
 		key := "offline:" + tag

@@ -117,7 +117,11 @@ func addSender(t *testing.T, pool *pgxpool.Pool, n int, p session.Part) sender {
 // A batch in which all is refused waits for no disk, since the wait would tell that there is a session; any other waits, and
 // the connection does so again afterwards.
 func TestOnlyRefusalsDoNotWaitForTheDisk(t *testing.T) {
-	shared := testenv.Postgres(t)
+	// A server of its own, which writes nothing down for others, nor by itself but once in ten seconds.
+	own := testenv.OwnPostgres(t, map[string]string{"wal_writer_delay": "10s"})
+	shared, err := pgxpool.New(t.Context(), own.URL())
+	require.NoError(t, err)
+	t.Cleanup(shared.Close)
 	addUsers(t, shared, "alice", "eve")
 	id := addGroup(t, shared, "alice")
 	cfg := shared.Config()

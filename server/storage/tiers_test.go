@@ -1,6 +1,7 @@
 package storage_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -77,12 +78,40 @@ type tiers struct {
 	reader *offline.Reader
 	pub    *offline.Publisher
 	reg    *prometheus.Registry
+	said   *lines // by a cluster's client
+}
+
+// lines is a log that can be read while it is written.
+type lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+// leftAlone is how often the client said that it leaves this server alone.
+func (l *lines) leftAlone(addr string) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.buf.String()) {
+		if strings.Contains(line, "left alone") && strings.Contains(line, "server="+addr) {
+			n++
+		}
+	}
+	return n
 }
 
 func newTiers(t testing.TB, url string, ringBytes int64) *tiers {
 	client, err := storage.OpenRedis(url)
 	require.NoError(t, err)
-	w := &tiers{log: &memoryLog{logs: map[uuid.UUID][]message.Entry{}}, client: client, reg: prometheus.NewRegistry()}
+	w := &tiers{log: &memoryLog{logs: map[uuid.UUID][]message.Entry{}}, client: client, reg: prometheus.NewRegistry(), said: &lines{}}
+	if cluster, ok := client.(*storage.Cluster); ok {
+		cluster.Tell(slog.New(slog.NewTextHandler(w.said, nil)))
+	}
 	cache := storage.NewOfflineCache(client, func() string { return "e1" }, 200, time.Hour)
 	log := slog.New(slog.DiscardHandler)
 	w.ring = ring.New(ringBytes, nil)
@@ -236,6 +265,9 @@ func TestHerdSharesOneReading(t *testing.T) {
 func TestTiersWithoutRedis(t *testing.T) {
 	rd := testenv.OwnRedis(t, map[string]string{"maxmemory": "20mb", "maxmemory-policy": "noeviction"})
 	w := newTiers(t, rd.URL(), 0)
+	same, err := storage.OpenRedis(rd.URL())
+	require.NoError(t, err)
+	calm := testenv.Patient(t, same)
 	id := uuid.New()
 	send := func() {
 		w.pub.Publish([]message.Entry{w.log.commit(id, words("x"), message.TypeText)})
@@ -247,9 +279,8 @@ func TestTiersWithoutRedis(t *testing.T) {
 	back := func() {
 		t.Helper()
 		before := w.served(t, "redis")
-		require.Eventually(t, func() bool { send(); read(); return w.served(t, "redis") > before }, 20*time.Second, 20*time.Millisecond,
-			"redis does not serve again")
-		require.True(t, w.up(t))
+		require.Eventually(t, func() bool { send(); read(); return w.served(t, "redis") > before && w.up(t) }, patience,
+			20*time.Millisecond, "redis does not serve again")
 	}
 	back()
 	faults := []struct {
@@ -258,12 +289,12 @@ func TestTiersWithoutRedis(t *testing.T) {
 	}{
 		{"killed", func() { require.NoError(t, rd.Kill()) }, func() { require.NoError(t, rd.Restart(t.Context())) }},
 		{"muted", func() { require.NoError(t, rd.Pause()) }, func() { require.NoError(t, rd.Resume()) }},
-		{"flushed", func() { require.NoError(t, w.client.FlushAll(t.Context()).Err()) }, func() {}},
+		{"flushed", func() { require.NoError(t, calm.FlushAll(t.Context()).Err()) }, func() {}},
 		{"full", func() {
-			for i := 0; w.client.Set(t.Context(), fmt.Sprint("ballast", i), strings.Repeat("x", 1<<20), 0).Err() == nil; i++ {
+			for i := 0; calm.Set(t.Context(), fmt.Sprint("ballast", i), strings.Repeat("x", 1<<20), 0).Err() == nil; i++ {
 				require.Less(t, i, 100)
 			}
-		}, func() { require.NoError(t, w.client.FlushAll(t.Context()).Err()) }},
+		}, func() { require.NoError(t, calm.FlushAll(t.Context()).Err()) }},
 	}
 	for _, f := range faults {
 		f.do()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -13,6 +14,8 @@ import (
 	"github.com/parley-im/parley/server/refusal"
 	"github.com/parley-im/parley/server/stream"
 )
+
+// A statement has a time of its own, and a busy machine may take longer: the tests here are in virtual time.
 
 // gate holds statements back until it is opened, and notes how many devices each answers.
 type gate struct {
@@ -77,6 +80,10 @@ func busy(t *testing.T, w *world, g *gate) func() []error {
 
 // A storm of devices is answered by few statements of bounded size, few of them at a time.
 func TestReturningDevicesShareStatements(t *testing.T) {
+	synctest.Test(t, returningDevicesShareStatements)
+}
+
+func returningDevicesShareStatements(t *testing.T) {
 	w := newWorld(t, stream.Config{})
 	g := newGate()
 	w.starts = g.pass
@@ -97,7 +104,9 @@ func TestReturningDevicesShareStatements(t *testing.T) {
 }
 
 // Who leaves while waiting is not asked for, and who leaves a statement under way does not fail those that share it.
-func TestReturningDevicesMayLeave(t *testing.T) {
+func TestReturningDevicesMayLeave(t *testing.T) { synctest.Test(t, returningDevicesMayLeave) }
+
+func returningDevicesMayLeave(t *testing.T) {
 	w := newWorld(t, stream.Config{})
 	g := newGate()
 	w.starts = g.pass
@@ -122,12 +131,16 @@ func TestReturningDevicesMayLeave(t *testing.T) {
 
 // Past the bound devices are told to come back, each after a time of its own, and those that wait are served.
 func TestReconnectStormIsRefusedPastTheBound(t *testing.T) {
+	synctest.Test(t, reconnectStormIsRefusedPastTheBound)
+}
+
+func reconnectStormIsRefusedPastTheBound(t *testing.T) {
 	w := newWorld(t, stream.Config{Arrivals: 200})
 	g := newGate()
 	w.starts = g.pass
 	first := busy(t, w, g)
 	waiting := pull(t.Context(), w, 3, 200)
-	require.Eventually(t, func() bool { return w.mgr.StartsWaiting() == 200 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return w.mgr.StartsWaiting() == 200 }, time.Minute, time.Millisecond)
 	for _, err := range pull(t.Context(), w, 100_000, 20)() {
 		var e *refusal.Error
 		require.ErrorAs(t, err, &e)
@@ -140,7 +153,9 @@ func TestReconnectStormIsRefusedPastTheBound(t *testing.T) {
 }
 
 // A device that spoils its statement spoils no other's; a store that is away answers nobody, and is not asked again.
-func TestOneDeviceDoesNotFailTheOthers(t *testing.T) {
+func TestOneDeviceDoesNotFailTheOthers(t *testing.T) { synctest.Test(t, oneDeviceDoesNotFailTheOthers) }
+
+func oneDeviceDoesNotFailTheOthers(t *testing.T) {
 	w := newWorld(t, stream.Config{})
 	g := newGate()
 	away := false

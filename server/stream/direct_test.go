@@ -232,6 +232,15 @@ func (d *direct) raw(ctx context.Context) net.Conn {
 // A peer that does not read for a while, until its connection is full, finds everything in order and in whole chunks when
 // it reads again.
 func TestParkedStreamWaitsForSlowPeer(t *testing.T) {
+	// On a busy machine it may read so late, or so slowly, that it is let go, as it should be: then again.
+	for try := 1; !slowPeerReads(t); try++ {
+		require.Less(t, try, 10, "it is let go each time")
+	}
+}
+
+// slowPeerReads returns false if the peer was let go before it had read everything.
+func slowPeerReads(t *testing.T) bool {
+	t.Helper()
 	d := newDirect(t, stream.Config{})
 	conn := d.raw(t.Context())
 	d.waitParked()
@@ -248,6 +257,9 @@ func TestParkedStreamWaitsForSlowPeer(t *testing.T) {
 	for checked := 0; !bytes.Contains(all[checked:], last); {
 		checked = max(0, len(all)-len(last))
 		k, err := body.Read(buf)
+		if err != nil && d.mgr.Streams() == 0 {
+			return false
+		}
 		require.NoError(t, err)
 		all = append(all, buf[:k]...)
 	}
@@ -258,6 +270,7 @@ func TestParkedStreamWaitsForSlowPeer(t *testing.T) {
 		at += next + len(pad)
 	}
 	d.waitParked()
+	return true
 }
 
 // readHead reads an answer's head and returns its body.
@@ -285,6 +298,6 @@ func TestParkedStreamLetsDeadPeerGo(t *testing.T) {
 		d.send(d.id, "bob", "d", pad)
 	}
 	require.LessOrEqual(t, d.mgr.QueueBytes(), int64(stream.MaxQueueBytes))
-	require.Eventually(t, func() bool { return d.mgr.Streams() == 0 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return d.mgr.Streams() == 0 }, 2*time.Minute, 10*time.Millisecond)
 	require.Zero(t, d.mgr.QueueBytes())
 }

@@ -81,7 +81,7 @@ func TestHeldStreamSaysWhyItEnds(t *testing.T) {
 			require.NoError(t, err)
 			said, _ := detail.(*parleyv1.ErrorDetail)
 			require.Equal(t, parleyv1.ErrorReason_ERROR_REASON_DEVICE_REVOKED, said.GetReason())
-			require.Eventually(t, func() bool { return d.mgr.Streams() == 0 }, 30*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return d.mgr.Streams() == 0 }, 2*time.Minute, time.Millisecond)
 		})
 	}
 }
@@ -107,7 +107,7 @@ func TestHeldStreamEndsWithItsPeer(t *testing.T) {
 			d.open(ctx, opts...)
 			d.waitParked()
 			cancel()
-			require.Eventually(t, func() bool { return d.mgr.Streams() == 0 }, 30*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return d.mgr.Streams() == 0 }, 2*time.Minute, time.Millisecond)
 		})
 	}
 }

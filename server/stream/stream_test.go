@@ -216,7 +216,7 @@ func TestEndings(t *testing.T) {
 
 	last := w.subscribe(t, "alice", "a2", stream.Request{})
 	last.caughtUp()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	require.NoError(t, w.mgr.Drain(ctx))
 	require.Equal(t, refusal.ShuttingDown, reason(<-last.done))
@@ -248,7 +248,7 @@ func TestRecallTakesTheBodyOutOfQueues(t *testing.T) {
 	d.pause()
 	w.send(id, "alice", "a1", "fills the frame that is being written")
 	// Once the writer has taken it, what comes later waits behind the blocked write.
-	require.Eventually(t, func() bool { return w.mgr.QueueBytes() == 0 }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return w.mgr.QueueBytes() == 0 }, 2*time.Minute, time.Millisecond)
 	seq := w.send(id, "alice", "a1", "secret")
 	recall := w.append(id, "alice", "a1", &parleyv1.Content{Kind: &parleyv1.Content_Recall{Recall: &parleyv1.Recall{Seq: seq}}}, nil)
 	d.read()

@@ -57,12 +57,15 @@ func newWorldOf(t testing.TB, cfg stream.Config, metrics *stream.Metrics) *world
 }
 
 func newWorldAt(t testing.TB, cfg stream.Config, metrics *stream.Metrics, clock clockwork.Clock) *world {
+	if cfg.Heartbeat == 0 {
+		cfg.Heartbeat = time.Hour // none among what is looked at, however long that takes
+	}
 	w := &world{hub: hub.New(), logs: map[uuid.UUID][]message.Entry{}, members: map[string]map[uuid.UUID]*stream.Position{},
 		cursors: map[string]map[uuid.UUID]int64{}, synced: map[string]bool{}, read: map[uuid.UUID]int64{}}
 	w.mgr = stream.NewManager(cfg, stream.Ports{Hub: w.hub, Starter: w, Sessions: w, Devices: w, Reader: w, States: w, Epoch: w,
 		Clock: clock, Log: slog.New(slog.DiscardHandler), Metrics: metrics})
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		require.NoError(t, w.mgr.Drain(ctx))
 	})

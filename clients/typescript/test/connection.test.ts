@@ -122,7 +122,7 @@ test("a silent stream is given up after two heartbeats and a little", async () =
   fake.end("hang");
   const { error } = await until(client.connection, (c) => c.error !== undefined);
   expect(error?.reason).toBe("STREAM_SILENT");
-  await waitFor(() => fake.subscribes.length === 2);
+  await waitFor(() => fake.subscribes.length >= 2); // on a busy machine another stream may have been given up before
 });
 
 test("the server's hint is followed when it is longer than the policy's pause", async () => {

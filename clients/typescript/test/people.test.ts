@@ -100,12 +100,13 @@ test("a stream that did not take the watch over is told again", async () => {
   const alice = await start(fake, (c) => c.watchPresence(["bob"]));
   await until(alice.presence("bob"), isOnline);
   await vi.advanceTimersByTimeAsync(5100);
-  await waitFor(() => fake.watches.length === 2);
+  await waitFor(() => fake.watches.length >= 2);
   fake.deafToWatches = false;
+  const told = fake.watches.length; // real time passes too
   await vi.advanceTimersByTimeAsync(5100);
-  await waitFor(() => fake.watches.length === 3);
+  await waitFor(() => fake.watches.length > told);
   await vi.advanceTimersByTimeAsync(20_000);
-  expect(fake.watches.length).toBe(3);
+  expect(fake.watches.length).toBe(told + 1);
 });
 
 test("devices are listed, named and revoked", async () => {

@@ -178,11 +178,11 @@ test("gapless, in order, once: in memory", async () => {
     fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 25 }), (steps) => live(new FakeParley(), steps, false)),
     { numRuns: 60, ...seed },
   );
-}, 60_000);
+}, 480_000);
 
 test("gapless, in order, once: with a store, over reloads", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 25 }), (steps) => live(new FakeParley(), steps, true)),
     { numRuns: 40, examples: [[reloaded], [reset]], ...seed },
   );
-}, 60_000);
+}, 480_000);

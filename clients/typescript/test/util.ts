@@ -13,7 +13,7 @@ export function clientOf(fake: FakeParley, user: string, device: string, options
 }
 
 /** Resolves with the value once it fulfils the condition; fails after a while with what it was. */
-export function until<T>(o: Observable<T>, holds: (value: T) => boolean, ms = 30_000): Promise<T> {
+export function until<T>(o: Observable<T>, holds: (value: T) => boolean, ms = 60_000): Promise<T> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
       unsubscribe();
@@ -31,7 +31,7 @@ export function until<T>(o: Observable<T>, holds: (value: T) => boolean, ms = 30
   });
 }
 
-export async function waitFor(holds: () => boolean, ms = 30_000): Promise<void> {
+export async function waitFor(holds: () => boolean, ms = 60_000): Promise<void> {
   for (const end = Date.now() + ms; !holds(); ) {
     if (Date.now() > end) throw new Error(`not within ${ms} ms: ${holds.toString()}`);
     await new Promise((resolve) => setTimeout(resolve, 2));

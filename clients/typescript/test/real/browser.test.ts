@@ -36,6 +36,7 @@ beforeAll(async () => {
   browser = await chromium.launch({ executablePath, args: flags });
   server = await Server.start(origin);
   tabs = await browser.newContext();
+  tabs.setDefaultTimeout(120_000); // for a busy machine
 });
 afterAll(async () => {
   await browser?.close();

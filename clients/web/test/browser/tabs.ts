@@ -47,6 +47,7 @@ export class World {
   async tab(path: string, options: BrowserContextOptions = {}): Promise<Page> {
     const context = await this.#browser.newContext({ viewport: desktop, locale: "en-GB", reducedMotion: "reduce", ...options });
     this.#contexts.push(context);
+    context.setDefaultTimeout(120_000); // for a busy machine
     const page = await context.newPage();
     this.watch(page);
     await page.goto(this.server.url + path);

@@ -22,7 +22,7 @@ import kotlinx.coroutines.withTimeoutOrNull
 import java.util.concurrent.CopyOnWriteArrayList
 import kotlin.time.Duration.Companion.milliseconds
 
-private const val PATIENCE_MS = 60_000L
+private const val PATIENCE_MS = 120_000L
 
 /** A device against the real server, and what it has seen. */
 class Device(
