@@ -115,8 +115,8 @@ func useRedis(t *testing.T, url string) (all []used) {
 		}
 		all = append(all, used{name, err})
 	}
-	a := newAppending(t, url)
-	a.client, a.cache = client, storage.NewOfflineCache(client, life, 3000, time.Hour)
+	a := &appending{client: client, log: &memoryLog{logs: map[uuid.UUID][]message.Entry{}},
+		cache: storage.NewOfflineCache(client, life, 3000, time.Hour)}
 	do("probe", func() error { return a.cache.Ping(t.Context()) })
 	for range 5 {
 		id := uuid.New()
