@@ -81,7 +81,7 @@ func (a *App) connect(ctx context.Context) (api, ops http.Handler, err error) {
 		Committer: messaging.Moderated{Committer: a.commits, Moderator: a.hooks.moderator}}, reader, positions, a.clock)
 
 	a.streams = stream.NewManager(stream.Config{Heartbeat: a.cfg.Stream.Heartbeat, RoamBacklog: a.cfg.Stream.RoamBacklog},
-		stream.Ports{Hub: local, Starter: streamStarts{positions, a.acks}, Sessions: streamSessions{relmap.active, positions, sessions},
+		stream.Ports{Hub: local, Starter: streamStarts{positions, a.acks}, Sessions: streamSessions{relmap.active, positions, a.acks, sessions},
 			Devices: streamDevices{positions, a.seen, a.acks, a.hints, a.clock}, Reader: reader, States: streamStates{states},
 			Epoch: life, Clock: a.clock, Log: a.log, Metrics: stream.NewMetrics(reg)})
 	ends.Manager = a.streams

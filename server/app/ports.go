@@ -88,10 +88,11 @@ func (e *epoch) observe(to string) bool {
 	return true
 }
 
-// streamSessions is stream.Sessions: positions from storage, views from the domain.
+// streamSessions is stream.Sessions: positions as stored, with the acks of this node that are not yet, and views from the domain.
 type streamSessions struct {
 	active   roster.SessionLister
 	at       storage.Positions
+	acks     *cursor.Acks
 	sessions *session.Service
 }
 
@@ -100,7 +101,10 @@ func (s streamSessions) ActiveSessionIDs(ctx context.Context, userID string) ([]
 }
 
 func (s streamSessions) Positions(ctx context.Context, userID, deviceID string, ids []uuid.UUID) ([]stream.Position, error) {
-	return s.at.Positions(ctx, userID, deviceID, ids)
+	waiting := s.acks.Waiting(userID, deviceID) // before the stored ones are read
+	positions, err := s.at.Positions(ctx, userID, deviceID, ids)
+	withAcks(positions, waiting)
+	return positions, err
 }
 
 func (s streamSessions) View(ctx context.Context, userID string, id uuid.UUID) (*parleyv1.Session, error) {
@@ -139,17 +143,22 @@ func (s streamStarts) Starts(ctx context.Context, asks []stream.Ask) ([]stream.S
 	}
 	starts, err := s.positions.Starts(ctx, asks)
 	for i, st := range starts {
-		if len(waiting[i]) == 0 || !st.Synced || asks[i].Fresh {
+		if !st.Synced || asks[i].Fresh {
 			continue
 		}
-		for n := range st.Positions {
-			p := &st.Positions[n]
-			if seq, ok := waiting[i][p.SessionID]; ok && (!p.HasCursor || seq > p.Acked) {
-				p.Acked, p.HasCursor = seq, true
-			}
-		}
+		withAcks(st.Positions, waiting[i])
 	}
 	return starts, err
+}
+
+// withAcks moves a device's cursors to the acks that wait to be stored.
+func withAcks(positions []stream.Position, waiting map[uuid.UUID]int64) {
+	for i := range positions {
+		p := &positions[i]
+		if seq, ok := waiting[p.SessionID]; ok && (!p.HasCursor || seq > p.Acked) {
+			p.Acked, p.HasCursor = seq, true
+		}
+	}
 }
 
 // publisher is committer.Publisher: the delivery path, and the cache of states, whose senders' watermarks moved. What was

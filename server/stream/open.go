@@ -9,7 +9,6 @@ import (
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 	"github.com/parley-im/parley/server/refusal"
-	"github.com/parley-im/parley/server/session"
 	"github.com/parley-im/parley/server/wire"
 )
 
@@ -167,9 +166,7 @@ func (s *Stream) place(t *track, p Position, from, floor int64, initial bool) in
 		at = max(at, min(p.DeletedToSeq, last))
 	}
 	if at > from {
-		for _, hidden := range p.Visible.Intersect(session.Interval{From: from + 1, To: at}) {
-			s.saySkipped(t, hidden.From, hidden.To)
-		}
+		s.saySkipped(t, from+1, at) // what lies between two memberships too
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

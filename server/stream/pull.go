@@ -9,7 +9,6 @@ import (
 
 	parleyv1 "github.com/parley-im/parley/gen/parley/v1"
 	"github.com/parley-im/parley/server/message"
-	"github.com/parley-im/parley/server/session"
 	"github.com/parley-im/parley/server/wire"
 )
 
@@ -97,8 +96,8 @@ func (m *Manager) roam(ctx context.Context, caller Caller, positions []Position,
 		last := p.Visible.Last(p.Head)
 		from := p.start(true)
 		at := max(from, last-m.cfg.RoamBacklog, min(p.DeletedToSeq, last))
-		for _, hidden := range p.Visible.Intersect(session.Interval{From: from + 1, To: at}) {
-			out.Skipped = append(out.Skipped, skipped(p.SessionID, hidden.From, hidden.To))
+		if at > from {
+			out.Skipped = append(out.Skipped, skipped(p.SessionID, from+1, at))
 		}
 		begin[i] = Cursor{p.SessionID, at}
 		positions[i].Acked, positions[i].HasCursor = at, true

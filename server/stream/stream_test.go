@@ -114,6 +114,10 @@ func TestKickIsACutAndComingBackIsToldAsSkipped(t *testing.T) {
 
 	late := w.subscribe(t, "bob", "b1", stream.Request{Cursors: []stream.Cursor{{SessionID: id, Seq: 2}}})
 	require.Equal(t, append(seqs(3, cut), back, last), late.until(id, last), "the same from the backlog")
+
+	short := w.subscribe(t, "bob", "b2", stream.Request{MaxBacklog: 4, Cursors: []stream.Cursor{{SessionID: id, Seq: 2}}})
+	require.Equal(t, []int64{back, last}, short.until(id, last))
+	require.Equal(t, [][2]int64{{3, last - 4}, {last - 3, back - 1}}, skips(short.caughtUp(), id), "a limit that ends between two memberships leaves no hole")
 }
 
 func TestCutHoldsForAStreamThatIsBehind(t *testing.T) {
